@@ -1,1 +1,16 @@
-//! log
+//! The durable log: the [`Log`] trait, and the engines behind it.
+//!
+//! A log is an ordered, sparse sequence of record batches. Everything that Posthouse keeps is in one: messages, the state
+//! of queues and groups, and definitions. The trait's unit of writing is a [`Commit`]: appends, deletes and more, on any
+//! number of logs, which happen together or not at all.
+//!
+//! Architecture invariant: this crate knows no queue, topic or protocol, and no async runtime.
+
+pub mod batch;
+mod engine;
+
+pub use engine::{
+    Append, Capabilities, Cleanup, Commit, CommitOutcome, Completion, Durability, EngineState, Entry, Fault,
+    KeySummary, Live, Log, LogConfig, LogState, OpenError, Opened, Operation, ReadError, ReadLimit, Refusal, Target,
+    Written,
+};

@@ -1,0 +1,34 @@
+//! Every bound on foreign input and on our own buffers, by name. An error that refuses something names the limit.
+
+/// Longest name of a topic, queue, group, namespace, policy or user, in bytes of UTF-8.
+pub const MAX_NAME_BYTES: usize = 255;
+/// Longest subject or subject pattern, in bytes.
+pub const MAX_SUBJECT_BYTES: usize = 4096;
+/// Longest key, in bytes.
+pub const MAX_KEY_BYTES: usize = 32 * 1024;
+/// Longest message id, correlation id, reply-to, dedup id or content type, in bytes.
+pub const MAX_PROPERTY_BYTES: usize = 4096;
+/// Most headers of one message.
+pub const MAX_HEADERS: usize = 1024;
+/// All header names and values of one message together, in bytes.
+pub const MAX_HEADERS_BYTES: usize = 256 * 1024;
+/// Deepest nesting of a header value's lists and maps.
+pub const MAX_VALUE_DEPTH: usize = 16;
+/// Default bound on a message's body, in bytes; a namespace or topic may set a lower one.
+pub const DEFAULT_MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+/// Highest bound on a message's body that can be configured, in bytes.
+pub const MAX_BODY_BYTES: usize = 128 * 1024 * 1024;
+/// Most messages of one publish call.
+pub const MAX_PUBLISH_MESSAGES: usize = 10_000;
+/// All messages of one publish call together, in bytes.
+pub const MAX_PUBLISH_BYTES: usize = 160 * 1024 * 1024;
+/// Most partitions of a topic.
+pub const MAX_PARTITIONS: u32 = 1024;
+/// Highest priority of a message in a queue that declares priorities.
+pub const MAX_PRIORITY: u8 = 255;
+/// Most conditions (leaves and combinators) of one filter.
+pub const MAX_FILTER_NODES: usize = 256;
+/// Most topics that one publish may pass through by topic → topic bindings.
+pub const MAX_ROUTE_TOPICS: usize = 256;
+/// Header names that begin so are Posthouse's own.
+pub const RESERVED_HEADER_PREFIX: &str = "ph-";

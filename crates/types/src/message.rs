@@ -1,0 +1,125 @@
+//! The message.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::{Text, Timestamp, Value};
+
+/// Ordered headers; a name may stand more than once.
+pub type Headers = Vec<(Text, Value)>;
+
+/// What tells one message from another for as long as it lives, in every queue it reaches.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum MessageId {
+    /// Made by the broker: a UUID of version 7, as bytes.
+    Uuid([u8; 16]),
+    /// Given by the producer.
+    Text(Text),
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.pad(text),
+            Self::Uuid(uuid) => {
+                for (at, byte) in uuid.iter().enumerate() {
+                    if matches!(at, 4 | 6 | 8 | 10) {
+                        f.write_str("-")?;
+                    }
+                    write!(f, "{byte:02x}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A message, as every protocol's session hands it to the broker and gets it back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    /// `None` lets the broker make one.
+    pub id: Option<MessageId>,
+    /// What the message is about: dot-separated words; bindings filter on it.
+    pub subject: Bytes,
+    /// Ordering and partitioning key.
+    pub key: Option<Bytes>,
+    /// The application's headers, trace context (`traceparent`, `tracestate`) included. Names under
+    /// [`crate::limits::RESERVED_HEADER_PREFIX`] carry what a protocol has beyond the fields of this struct.
+    pub headers: Headers,
+    /// `None` is Kafka's tombstone: a null body.
+    pub body: Option<Bytes>,
+    /// MIME type of the body.
+    pub content_type: Option<Text>,
+    /// When it was made; the broker stamps it at publish when `None`.
+    pub timestamp: Option<Timestamp>,
+    /// What request this answers, or what conversation it belongs to.
+    pub correlation_id: Option<Text>,
+    /// Where an answer goes.
+    pub reply_to: Option<Text>,
+    /// Not delivered by a queue before this time.
+    pub not_before: Option<Timestamp>,
+    /// Not delivered after this time.
+    pub expires_at: Option<Timestamp>,
+    /// 0 (lowest, the default) to 9, or to 255 where a protocol has more levels; a queue clamps to what it declares.
+    pub priority: Option<u8>,
+    /// A queue or topic with a dedup window takes a message of the same dedup id once.
+    pub dedup_id: Option<Text>,
+    /// Whether the producer wants it to survive a restart. A transient message may be lost with the process.
+    pub durable: bool,
+}
+
+impl Default for Message {
+    fn default() -> Self {
+        Self {
+            id: None,
+            subject: Bytes::new(),
+            key: None,
+            headers: Vec::new(),
+            body: None,
+            content_type: None,
+            timestamp: None,
+            correlation_id: None,
+            reply_to: None,
+            not_before: None,
+            expires_at: None,
+            priority: None,
+            dedup_id: None,
+            durable: true,
+        }
+    }
+}
+
+impl Message {
+    /// A durable message with this subject and body.
+    #[must_use]
+    pub fn new(subject: impl Into<Bytes>, body: impl Into<Bytes>) -> Self {
+        Self { subject: subject.into(), body: Some(body.into()), ..Self::default() }
+    }
+
+    /// The first header of this name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&Value> {
+        self.headers.iter().find(|(have, _)| *have == *name).map(|(_, value)| value)
+    }
+
+    /// What the message weighs against limits and quotas, in bytes: key, headers, body and texts, without framing.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        let text = |text: &Option<Text>| text.as_ref().map_or(0, |text| text.bytes().len());
+        self.subject.len()
+            + self.key.as_ref().map_or(0, Bytes::len)
+            + self.body.as_ref().map_or(0, Bytes::len)
+            + text(&self.content_type)
+            + text(&self.correlation_id)
+            + text(&self.reply_to)
+            + text(&self.dedup_id)
+            + self.headers.iter().map(|(name, value)| name.bytes().len() + value.weight_bytes()).sum::<usize>()
+    }
+}
