@@ -1,1 +1,5 @@
-//! broker
+//! The broker's core: namespaces, topics, queues, bindings, groups, and what becomes of a message in them.
+//!
+//! Architecture invariant: this crate opens no socket and knows no protocol; its state machines do no I/O and are handed the time.
+
+pub mod queue;

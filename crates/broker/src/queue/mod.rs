@@ -1,0 +1,5 @@
+//! The queue's state machine: ready order, leases, retries, delays, keys, priorities.
+
+mod contract;
+
+pub use contract::*;
