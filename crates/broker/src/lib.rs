@@ -1,5 +1,26 @@
 //! The broker's core: namespaces, topics, queues, bindings, groups, and what becomes of a message in them.
 //!
 //! Architecture invariant: this crate opens no socket and knows no protocol; its state machines do no I/O and are handed the time.
+#![allow(unused, missing_docs)]
 
+pub mod access;
+mod broker;
+mod consumer;
+pub mod definitions;
+mod errors;
+pub mod filter;
+mod live;
 pub mod queue;
+mod receipt;
+mod session;
+pub mod views;
+
+pub use access::{Credentials, Principal};
+pub use broker::{Broker, BrokerMetrics, BrokerOptions, UserChange, UserInfo};
+pub use consumer::{Consumer, ConsumerOptions};
+pub use errors::*;
+pub use live::LiveSubscription;
+pub use receipt::{BadReceipt, Receipt};
+pub use session::{
+    Expect, ExpectOf, ProducerStamp, PublishOptions, PublishTo, Read, ReadAnswer, Receive, Redrive, Session,
+};
