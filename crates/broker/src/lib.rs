@@ -12,7 +12,9 @@ pub mod filter;
 mod live;
 pub mod queue;
 mod receipt;
+mod record;
 mod session;
+mod value_codec;
 pub mod views;
 
 pub use access::{Credentials, Principal};

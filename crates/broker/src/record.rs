@@ -1,0 +1,282 @@
+//! Messages as records, and back. docs/formats/record-batch.md lists the reserved headers.
+//!
+//! The record's key and value are the message's key and body, its headers the message's headers: a Kafka client reads what an
+//! AMQP client wrote. What has no place there travels under the reserved prefix. The record's timestamp is the broker's time of
+//! arrival, so that retention and seeking by time do not depend on producers' clocks.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use log::batch::{
+    BatchBuilder, BatchError, BatchOptions, BuildError, Record, RecordBatch, RecordBlock, RecordPosition,
+};
+use types::limits::RESERVED_HEADER_PREFIX;
+use types::{Message, MessageId, Offset, Text, Timestamp, Value};
+
+use crate::value_codec;
+
+const UUID: &str = "ph-uuid";
+const ID: &str = "ph-id";
+const SUBJECT: &str = "ph-subject";
+const CONTENT_TYPE: &str = "ph-content-type";
+const TIMESTAMP: &str = "ph-timestamp";
+const CORRELATION_ID: &str = "ph-correlation-id";
+const REPLY_TO: &str = "ph-reply-to";
+const NOT_BEFORE: &str = "ph-not-before";
+const EXPIRES_AT: &str = "ph-expires-at";
+const PRIORITY: &str = "ph-priority";
+const DEDUP_ID: &str = "ph-dedup-id";
+const TRANSIENT: &str = "ph-transient";
+const KEYLESS: &str = "ph-keyless";
+const TYPES: &str = "ph-types";
+
+/// One record of a batch, as queues carry it: shares the batch's bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Payload {
+    pub(crate) block: Arc<RecordBlock>,
+    pub(crate) position: RecordPosition,
+}
+
+impl Payload {
+    /// Decodes the message, and when the broker took it.
+    pub(crate) fn message(&self) -> Result<(Message, Timestamp), BatchError> {
+        let record = self.block.record_from(self.position)?;
+        Ok((decode(&record), Timestamp(record.timestamp_ms)))
+    }
+}
+
+/// What routing and queues look at, without the message.
+#[derive(Clone, Debug)]
+pub(crate) struct Meta {
+    pub(crate) delta: u32,
+    pub(crate) position: RecordPosition,
+    pub(crate) key: Option<u64>,
+    pub(crate) priority: u8,
+    pub(crate) not_before: Option<Timestamp>,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) weight: u32,
+    pub(crate) arrived: Timestamp,
+}
+
+/// Encodes messages into one batch. `index_subject`: a message without a key is indexed under its subject.
+pub(crate) fn encode(messages: &[Message], arrived: Timestamp, index_subject: bool) -> Result<RecordBatch, BuildError> {
+    let bytes: usize = messages.iter().map(|message| message.weight_bytes() + 160).sum();
+    let options = BatchOptions { base_timestamp_ms: Some(arrived.0), ..BatchOptions::default() };
+    let mut builder = BatchBuilder::with_capacity(options, bytes);
+    let mut scratch = Scratch::default();
+    for message in messages {
+        push(&mut builder, &mut scratch, message, arrived, index_subject)?;
+    }
+    builder.finish()
+}
+
+fn push(
+    builder: &mut BatchBuilder,
+    scratch: &mut Scratch,
+    message: &Message,
+    arrived: Timestamp,
+    index_subject: bool,
+) -> Result<(), BuildError> {
+    let mut headers = Vec::with_capacity(8 + message.headers.len());
+    scratch.arena.clear();
+    match &message.id {
+        Some(MessageId::Uuid(uuid)) => headers.push((UUID, Some(Part::Bytes(uuid)))),
+        Some(MessageId::Text(text)) => headers.push((ID, Some(Part::Bytes(text.bytes())))),
+        None => {}
+    }
+    if !message.subject.is_empty() {
+        headers.push((SUBJECT, Some(Part::Bytes(&message.subject))));
+    }
+    for (name, text) in [
+        (CONTENT_TYPE, &message.content_type),
+        (CORRELATION_ID, &message.correlation_id),
+        (REPLY_TO, &message.reply_to),
+        (DEDUP_ID, &message.dedup_id),
+    ] {
+        if let Some(text) = text {
+            headers.push((name, Some(Part::Bytes(text.bytes()))));
+        }
+    }
+    for (name, time) in
+        [(TIMESTAMP, message.timestamp), (NOT_BEFORE, message.not_before), (EXPIRES_AT, message.expires_at)]
+    {
+        if let Some(time) = time {
+            headers.push((name, Some(scratch.number(time.0))));
+        }
+    }
+    if let Some(priority) = message.priority {
+        headers.push((PRIORITY, Some(scratch.number(i64::from(priority)))));
+    }
+    if !message.durable {
+        headers.push((TRANSIENT, None));
+    }
+    let key = match &message.key {
+        None if index_subject => {
+            headers.push((KEYLESS, None));
+            Some(&message.subject)
+        }
+        key => key.as_ref(),
+    };
+    if message.headers.iter().any(|(_, value)| !matches!(value, Value::Text(_))) {
+        headers.push((TYPES, Some(scratch.types(message))));
+    }
+    for (name, value) in &message.headers {
+        headers.push((name.as_str(), scratch.value(value)));
+    }
+    let arena = scratch.arena.as_slice();
+    let headers = headers.iter().map(|(name, part)| (name.as_bytes(), part.as_ref().map(|part| part.get(arena))));
+    builder.push(None, arrived.0, key.map(|key| &key[..]), message.body.as_deref(), headers).map(|_| ())
+}
+
+/// Room for header values that are made while encoding.
+#[derive(Default)]
+struct Scratch {
+    arena: Vec<u8>,
+}
+
+/// A header's value: the message's own bytes, or a stretch of the arena.
+enum Part<'a> {
+    Bytes(&'a [u8]),
+    Arena(usize, usize),
+}
+
+impl<'a> Part<'a> {
+    fn get(&self, arena: &'a [u8]) -> &'a [u8] {
+        match *self {
+            Self::Bytes(bytes) => bytes,
+            Self::Arena(start, end) => arena.get(start..end).unwrap_or_default(),
+        }
+    }
+}
+
+impl Scratch {
+    fn made<'a>(&mut self, make: impl FnOnce(&mut Vec<u8>)) -> Part<'a> {
+        let start = self.arena.len();
+        make(&mut self.arena);
+        Part::Arena(start, self.arena.len())
+    }
+
+    fn number<'a>(&mut self, number: i64) -> Part<'a> {
+        use std::io::Write as _;
+        self.made(|arena| drop(write!(arena, "{number}")))
+    }
+
+    fn types<'a>(&mut self, message: &Message) -> Part<'a> {
+        self.made(|arena| arena.extend(message.headers.iter().map(|(_, value)| value_codec::tag(value))))
+    }
+
+    fn value<'a>(&mut self, value: &'a Value) -> Option<Part<'a>> {
+        match value {
+            Value::Null => None,
+            Value::Text(text) => Some(Part::Bytes(text.bytes())),
+            Value::Bytes(bytes) => Some(Part::Bytes(bytes)),
+            other => Some(self.made(|arena| value_codec::encode_plain(other, arena))),
+        }
+    }
+}
+
+/// Decodes a record into a message. What a foreign producer wrote under the reserved prefix and cannot be read is left out.
+pub(crate) fn decode(record: &Record) -> Message {
+    let mut message = Message { key: record.key.clone(), body: record.value.clone(), ..Message::default() };
+    let mut types: Option<Bytes> = None;
+    let mut headers = Vec::with_capacity(record.headers.len());
+    for (name, value) in record.headers.iter_shared() {
+        if name.starts_with(RESERVED_HEADER_PREFIX.as_bytes())
+            && reserved(&mut message, &mut types, &name, value.as_ref())
+        {
+            continue;
+        }
+        if let Ok(name) = Text::from_utf8(name) {
+            headers.push((name, value));
+        }
+    }
+    let types = types.as_deref().unwrap_or_default();
+    let typed = |(at, (name, value)): (usize, (Text, Option<Bytes>))| {
+        (name, value_codec::decode_plain(types.get(at).copied(), value))
+    };
+    message.headers = headers.into_iter().enumerate().map(typed).collect();
+    message.timestamp.get_or_insert(Timestamp(record.timestamp_ms));
+    message
+}
+
+/// Takes a reserved header into the message; `false` if it is not one of ours.
+fn reserved(message: &mut Message, types: &mut Option<Bytes>, name: &[u8], value: Option<&Bytes>) -> bool {
+    let text = || value.cloned().and_then(|value| Text::from_utf8(value).ok());
+    let number = || value.and_then(|value| std::str::from_utf8(value).ok()).and_then(|text| text.parse::<i64>().ok());
+    let Ok(name) = std::str::from_utf8(name) else { return false };
+    match name {
+        UUID => message.id = value.and_then(|value| value[..].try_into().ok()).map(MessageId::Uuid),
+        ID => message.id = text().map(MessageId::Text),
+        SUBJECT => message.subject = value.cloned().unwrap_or_default(),
+        CONTENT_TYPE => message.content_type = text(),
+        CORRELATION_ID => message.correlation_id = text(),
+        REPLY_TO => message.reply_to = text(),
+        DEDUP_ID => message.dedup_id = text(),
+        TIMESTAMP => message.timestamp = number().map(Timestamp),
+        NOT_BEFORE => message.not_before = number().map(Timestamp),
+        EXPIRES_AT => message.expires_at = number().map(Timestamp),
+        PRIORITY => message.priority = number().and_then(|number| u8::try_from(number).ok()),
+        TRANSIENT => message.durable = false,
+        KEYLESS => message.key = None,
+        TYPES => *types = value.cloned(),
+        _ => return false,
+    }
+    true
+}
+
+/// What a queue must know of each record of a batch.
+///
+/// # Errors
+/// If a record is malformed.
+pub(crate) fn metas(block: &RecordBlock) -> Result<Vec<Meta>, BatchError> {
+    let mut metas = Vec::with_capacity(block.record_count() as usize);
+    for record in block.refs() {
+        let record = record?;
+        let mut meta = Meta {
+            delta: record.offset_delta,
+            position: record.position,
+            key: record.key.map(hash_key),
+            priority: 0,
+            not_before: None,
+            expires_at: None,
+            weight: record.encoded_bytes,
+            arrived: Timestamp(record.timestamp_ms),
+        };
+        for header in record.headers.iter() {
+            if !header.name.starts_with(RESERVED_HEADER_PREFIX.as_bytes()) {
+                continue;
+            }
+            let number = || header.value.and_then(|value| std::str::from_utf8(value).ok()?.parse::<i64>().ok());
+            match header.name_str() {
+                Some(NOT_BEFORE) => meta.not_before = number().map(Timestamp),
+                Some(EXPIRES_AT) => meta.expires_at = number().map(Timestamp),
+                Some(PRIORITY) => meta.priority = number().and_then(|number| u8::try_from(number).ok()).unwrap_or(0),
+                Some(KEYLESS) => meta.key = None,
+                _ => {}
+            }
+        }
+        metas.push(meta);
+    }
+    Ok(metas)
+}
+
+/// The hash by which queues keep a key's order. Stable, since retry records carry it over restarts.
+pub(crate) fn hash_key(key: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(key)
+}
+
+impl Meta {
+    /// The arrival of this record in a queue's log.
+    pub(crate) fn arrival(&self, base: Offset, block: &Arc<RecordBlock>) -> crate::queue::Arrival<Payload> {
+        crate::queue::Arrival {
+            offset: base.plus(u64::from(self.delta)),
+            key: self.key,
+            priority: self.priority,
+            arrived: self.arrived,
+            not_before: self.not_before,
+            expires_at: self.expires_at,
+            weight: self.weight,
+            payload: Some(Payload { block: Arc::clone(block), position: self.position }),
+        }
+    }
+}
