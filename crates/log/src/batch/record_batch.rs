@@ -1,5 +1,7 @@
 //! A whole batch: header and records block.
 
+use std::fmt;
+
 use bytes::Bytes;
 use types::Offset;
 
@@ -14,7 +16,7 @@ use super::record::{Record, RecordPosition};
 ///
 /// The base offset and the leader epoch are outside the CRC, so a batch moves to another place of
 /// a log without its body being touched: see [`with_base_offset`](Self::with_base_offset).
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RecordBatch {
     header: BatchHeader,
     /// The batch as it was parsed or built. Its header is stale once `is_rebased`.
@@ -170,6 +172,13 @@ impl RecordBatch {
         self.frame.slice(HEADER_BYTES.min(self.frame.len())..)
     }
 
+    /// Whether both batches hold the very same body in memory, wherever in a log each is: a writer of
+    /// both needs to write it once. A body that is merely equal does not count.
+    pub fn shares_body_with(&self, other: &RecordBatch) -> bool {
+        let (ours, theirs) = (self.body_slice(), other.body_slice());
+        ours.as_ptr() == theirs.as_ptr() && ours.len() == theirs.len()
+    }
+
     fn body_slice(&self) -> &[u8] {
         self.frame.get(HEADER_BYTES..).unwrap_or_default()
     }
@@ -253,6 +262,13 @@ impl RecordBatch {
     /// The first fault found.
     pub fn validate(&self) -> Result<(), BatchError> {
         self.block()?.validate()
+    }
+}
+
+/// Shows the header only: the body is other people's data, and long.
+impl fmt::Debug for RecordBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordBatch").field("header", &self.header).finish_non_exhaustive()
     }
 }
 

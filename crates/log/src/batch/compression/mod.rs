@@ -1,9 +1,10 @@
 //! Compression of a records block, by the codecs that Kafka's clients use.
 
+mod lz4;
 mod snappy;
 mod zstd_frame;
 
-use std::io::{BufRead, Read, Write};
+use std::io::{Read, Write};
 
 use bytes::Bytes;
 
@@ -96,7 +97,7 @@ pub fn compress(codec: Codec, input: &[u8], out: &mut Vec<u8>) -> Result<(), Cod
         }
         Codec::Gzip => compress_gzip(input, out),
         Codec::Snappy => snappy::compress(input, out),
-        Codec::Lz4 => compress_lz4(input, out),
+        Codec::Lz4 => lz4::compress(input, out),
         Codec::Zstd => zstd_frame::compress(input, out),
     }
 }
@@ -112,7 +113,7 @@ pub fn decompress(codec: Codec, input: &Bytes, limit_bytes: usize) -> Result<Byt
         Codec::None => return Ok(input.clone()),
         Codec::Gzip => decompress_gzip(input, limit_bytes)?,
         Codec::Snappy => snappy::decompress(input, limit_bytes)?,
-        Codec::Lz4 => decompress_lz4(input, limit_bytes)?,
+        Codec::Lz4 => lz4::decompress(input, limit_bytes)?,
         Codec::Zstd => zstd_frame::decompress(input, limit_bytes)?,
     };
     Ok(Bytes::from(out))
@@ -139,53 +140,4 @@ fn decompress_gzip(input: &[u8], limit_bytes: usize) -> Result<Vec<u8>, CodecErr
         return Err(CodecError::TooLarge { codec: Codec::Gzip, limit_bytes });
     }
     Ok(out)
-}
-
-fn compress_lz4(input: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
-    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
-    // Kafka's Java client refuses linked blocks, and writes blocks of this size itself.
-    let info = FrameInfo::new().block_size(BlockSize::Max64KB).block_mode(BlockMode::Independent);
-    let mut encoder = FrameEncoder::with_frame_info(info, out);
-    encoder.write_all(input).map_err(|error| CodecError::compress(Codec::Lz4, error))?;
-    encoder.finish().map(|_| ()).map_err(|error| CodecError::compress(Codec::Lz4, error))
-}
-
-fn decompress_lz4(input: &[u8], limit_bytes: usize) -> Result<Vec<u8>, CodecError> {
-    let malformed = |error: std::io::Error| CodecError::malformed(Codec::Lz4, error);
-    if !is_whole_lz4_frame(input) {
-        return Err(CodecError::malformed(Codec::Lz4, "this is not one whole frame"));
-    }
-    let mut out = Vec::with_capacity(first_capacity(input, limit_bytes));
-    let mut decoder = lz4_flex::frame::FrameDecoder::new(input);
-    loop {
-        let block = decoder.fill_buf().map_err(malformed)?;
-        if block.is_empty() {
-            break;
-        }
-        if block.len() > limit_bytes - out.len() {
-            return Err(CodecError::TooLarge { codec: Codec::Lz4, limit_bytes });
-        }
-        out.extend_from_slice(block);
-        let len = block.len();
-        decoder.consume(len);
-    }
-    if !decoder.get_ref().is_empty() {
-        return Err(CodecError::malformed(Codec::Lz4, "bytes follow the frame"));
-    }
-    Ok(out)
-}
-
-/// Whether `input` begins and ends as one LZ4 frame does. The decoder takes the end of the input
-/// for the end of the frame and says nothing, and reads frames of older kinds that Kafka's clients
-/// do not; here both are refused.
-fn is_whole_lz4_frame(input: &[u8]) -> bool {
-    const MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
-    const CONTENT_CHECKSUM_FLAG: u8 = 0b100;
-    const END_MARK: [u8; 4] = [0; 4];
-    let Some((&flags, tail)) = input.strip_prefix(&MAGIC).and_then(<[u8]>::split_first) else {
-        return false;
-    };
-    let checksum_bytes = if flags & CONTENT_CHECKSUM_FLAG == 0 { 0 } else { 4 };
-    let blocks = tail.len().checked_sub(checksum_bytes).and_then(|end| tail.get(..end));
-    blocks.is_some_and(|blocks| blocks.ends_with(&END_MARK))
 }

@@ -6,7 +6,7 @@ use kafka_protocol::records as theirs;
 
 use super::*;
 
-/// Batches written by the Python client kafka-python 2.x, one a codec: three records at the deltas
+/// Batches written by the Python client kafka-python 3.0, one a codec: three records at the deltas
 /// 0, 1 and 4, of a transactional producer.
 const FIXTURES: [(Codec, &str); 5] = [
     (

@@ -114,6 +114,8 @@ fn a_moved_batch_shares_its_body_and_keeps_its_checksum() {
     assert_eq!(moved.body().as_ptr(), batch.body().as_ptr(), "the body is shared");
     assert_eq!((moved.base_offset(), moved.last_offset()), (Offset(1_000_000), Offset(1_000_004)));
     assert_ne!(moved, batch);
+    assert!(moved.shares_body_with(&batch));
+    assert!(!parse_whole(batch.bytes().to_vec().into()).shares_body_with(&batch));
     let written = [&moved.header_bytes()[..], &moved.body()].concat();
     assert_eq!(moved.bytes(), written);
     assert_eq!(batch.header_with_base_offset(Offset(1_000_000), 12), Ok(moved.header_bytes()));

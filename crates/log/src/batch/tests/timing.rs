@@ -1,7 +1,11 @@
 //! How fast the hot path is. Run by hand:
 //! `cargo test --release -p log timing -- --ignored --nocapture`.
 
-#![allow(clippy::print_stdout)]
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a rate is printed, and the real clock measures it"
+)]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
