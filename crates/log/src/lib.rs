@@ -8,9 +8,11 @@
 
 pub mod batch;
 mod engine;
+mod memory;
 
 pub use engine::{
     Append, Capabilities, Cleanup, Commit, CommitOutcome, Completion, Durability, EngineState, Entry, Fault,
     KeySummary, Live, Log, LogConfig, LogState, OpenError, Opened, Operation, ReadError, ReadLimit, Refusal, Target,
     Written,
 };
+pub use memory::{MemoryLimits, MemoryLog};
