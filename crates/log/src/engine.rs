@@ -138,12 +138,12 @@ pub enum Operation {
     Append(Append),
     /// Removes these offset ranges (of any number of records, live or not). Idempotent.
     Delete {
-        /// Half-open, ascending, not overlapping.
+        /// Half-open, ascending, not overlapping, none empty, and none beyond the log's end.
         ranges: Vec<Range<Offset>>,
-        /// The records' weight in the caller's own measure; see [`LogState::weight`].
+        /// The records' weight in the caller's own measure; see [`LogState::weight`]. Ignored if none of the records was live any more.
         weight: u64,
     },
-    /// Removes everything before this offset.
+    /// Removes everything before this offset, which is at most the log's end. One below the start changes nothing.
     Trim(Offset),
     /// Removes the log for good.
     Remove,
@@ -156,8 +156,9 @@ pub struct Append {
     ///
     /// Targets of one commit may share a batch (the same `Bytes`): an engine writes it once.
     pub batch: RecordBatch,
-    /// Which records are meant; the others take their offsets and are born deleted. Offset deltas, half-open, ascending.
-    /// `None` is all of them.
+    /// Which records are meant; the others take their offsets and are born deleted. Offset deltas, half-open, ascending, not overlapping, none
+    /// empty, and none beyond the batch. `None` is all of them, an empty list none. Offsets for which the batch has no record
+    /// (it was compacted elsewhere) are never live.
     pub selection: Option<Vec<Range<u32>>>,
     /// The selected records' weight in the caller's own measure; see [`LogState::weight`].
     pub weight: u64,
@@ -311,18 +312,18 @@ pub struct LogState {
     pub last_timestamp: Option<Timestamp>,
 }
 
-/// A bound on a read: it ends with the entry that passes either.
+/// A bound on a read: it ends with the entry that reaches or passes either number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadLimit {
     /// Bytes of batches.
     pub bytes: usize,
     /// Live records.
     pub records: usize,
-    /// Read only below this offset.
+    /// Read only below this offset; of a batch that reaches over it, the records from it on count as not live.
     pub before: Offset,
 }
 
-/// A batch as it stands in a log.
+/// A batch as it stands in a log, with at least one live record.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// The offset of the batch's delta 0 in this log. (The base offset within `batch` means nothing.)

@@ -173,7 +173,7 @@ fn limits_refuse_what_is_too_large_or_too_much() {
 
     // Commits of a completion wait until it has ended, so they pile up.
     let engine = case.engine.clone();
-    let (sender, receiver) = std::sync::mpsc::channel();
+    let (sender, receiver) = suite::ends();
     let commit = || log::Commit { durability: Durability::Fsync, operations: vec![append(A, &["a"])] };
     case.engine.commit(
         commit(),

@@ -14,7 +14,7 @@ pub(crate) mod removals;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use log::batch::{BatchBuilder, BatchOptions, Codec, NO_HEADERS, RecordBatch};
@@ -115,6 +115,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The epoch of a log just created.
 pub(crate) const FIRST: Epoch = Epoch(1);
+/// Most ends that a test lets wait at a time.
+const MOST_ENDS: usize = 1000;
+
+/// A channel on which completions say that they were called. They must not block, so it has room for all of a test's.
+pub(crate) fn ends<T>() -> (SyncSender<T>, Receiver<T>) {
+    sync_channel(MOST_ENDS)
+}
+
 /// A log to use.
 pub(crate) const A: LogId = LogId(1);
 /// Another log to use.
@@ -155,7 +163,7 @@ impl Case {
         durability: Durability,
         operations: impl IntoIterator<Item = Target>,
     ) -> Receiver<CommitOutcome> {
-        let (sender, receiver) = channel();
+        let (sender, receiver) = ends();
         let commit = Commit { durability, operations: operations.into_iter().collect() };
         self.engine.commit(commit, Box::new(move |outcome| sender.send(outcome).unwrap_or_default()));
         receiver
@@ -218,6 +226,7 @@ impl Case {
 
     /// Maintains until the condition holds: an engine may leave some of it to its own thread.
     #[track_caller]
+    #[allow(clippy::disallowed_methods, reason = "an engine's own thread tells nobody when it has cleaned up")]
     pub(crate) fn maintain_until(&self, now: Timestamp, holds: impl Fn() -> bool) {
         let start = std::time::Instant::now();
         loop {

@@ -125,6 +125,12 @@ fn a_removed_file_that_a_power_cut_brings_back_has_its_contents() {
     disk.remove(Path::new("a")).unwrap();
     assert_eq!(disk.contents("a").unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(disk.crash_image(CrashStyle::Lost, 1).contents("a").unwrap(), b"kept");
+    // Syncing another directory changes nothing for this one.
+    let disk = disk_with(b"kept");
+    disk.create_dir(Path::new("d")).unwrap();
+    disk.remove(Path::new("a")).unwrap();
+    disk.sync_dir(Path::new("d")).unwrap();
+    assert_eq!(disk.crash_image(CrashStyle::Lost, 1).contents("a").unwrap(), b"kept");
     disk.sync_dir(Path::new("")).unwrap();
     assert_eq!(disk.crash_image(CrashStyle::Lost, 1).contents("a").unwrap_err().kind(), ErrorKind::NotFound);
 }
@@ -228,6 +234,11 @@ fn single_faults_hit_their_place_only() {
     disk.corrupt("a", 2).unwrap();
     assert_eq!(disk.contents("a").unwrap(), b"0133456789");
     assert_eq!(disk.crash_image(CrashStyle::Lost, 1).contents("a").unwrap(), b"0133456789");
+    write(&a, 9, b"x");
+    disk.corrupt("a", 0).unwrap();
+    assert_eq!(disk.contents("a").unwrap(), b"113345678x");
+    assert_eq!(disk.crash_image(CrashStyle::Lost, 1).contents("a").unwrap(), b"1133456789", "below the page cache too");
+    disk.corrupt("a", 0).unwrap();
     assert_eq!(disk.corrupt("a", 10).unwrap_err().kind(), ErrorKind::UnexpectedEof);
     disk.truncate("a", 3).unwrap();
     assert_eq!(disk.crash_image(CrashStyle::Lost, 1).contents("a").unwrap(), b"013");
@@ -283,7 +294,7 @@ fn held_syncs_wait_until_they_are_released() {
     disk.hold_syncs();
     let a = file(&disk, "a");
     write(&a, 0, b"new");
-    let (sender, receiver) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     let waiting = std::thread::spawn(move || {
         a.sync_data().unwrap();
         sender.send(()).unwrap();

@@ -114,6 +114,11 @@ pub(crate) fn compaction_keeps_the_last_of_each_key(make: Make) {
     case.must([delete(A, &[9..10]), append_batch(A, keyed(T0, &["e=1"]))]);
     case.engine.maintain(Timestamp(T0));
     assert_eq!(case.offsets(A), [4, 5, 7, 8, 10]);
+    // Nor if it stands in a batch that others keep alive.
+    case.must([append_batch(A, keyed(T0, &["f=1", "f=2", "g=1"])), delete(A, &[12..13])]);
+    case.must([append_batch(A, keyed(T0, &["e=2"]))]);
+    case.maintain_until(Timestamp(T0), || !case.offsets(A).contains(&10));
+    assert_eq!(case.offsets(A), [4, 5, 7, 8, 11, 13, 14]);
 }
 
 pub(crate) fn a_tombstone_goes_after_its_time(make: Make) {

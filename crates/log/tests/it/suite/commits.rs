@@ -96,10 +96,12 @@ pub(crate) fn malformed_commits_are_refused(make: Make) {
         ("not ascending", delete(A, &[2..3, 0..1])),
         ("overlapping", delete(A, &[0..2, 1..3])),
         ("backwards", delete(A, &[Range { start: 3, end: 1 }])),
+        ("empty", delete(A, &[Range { start: 2, end: 2 }])),
         ("beyond the end", delete(A, &[3..5])),
         ("trim beyond the end", trim(A, 5)),
         ("selection overlaps", append_selected(A, batch(&["x", "y", "z"]), &[0..2, 1..3])),
         ("selection not ascending", append_selected(A, batch(&["x", "y", "z"]), &[2..3, 0..1])),
+        ("selection empty", append_selected(A, batch(&["x", "y", "z"]), &[Range { start: 1, end: 1 }])),
         ("selection beyond the batch", append_selected(A, batch(&["x", "y", "z"]), &[1..4])),
     ];
     for (what, bad) in bad {
@@ -118,7 +120,7 @@ pub(crate) fn completions_come_in_the_order_of_commits(make: Make) {
     case.must([create(A), create_as(B, LogConfig { volatile: true, ..config() })]);
     let order = Arc::new(Mutex::new(Vec::new()));
     let durabilities = [Durability::Fsync, Durability::Memory, Durability::Interval, Durability::Os];
-    let (sender, receiver) = channel();
+    let (sender, receiver) = ends();
     for at in 0..200usize {
         let operation = match at % 5 {
             0..3 => append(A, &["a"]),
@@ -142,18 +144,18 @@ pub(crate) fn completions_come_in_the_order_of_commits(make: Make) {
 
 pub(crate) fn completions_of_many_threads_come_once_each_and_in_offset_order(make: Make) {
     let case = Case::with_logs(make);
-    let ends = Arc::new(Mutex::new(Vec::new()));
-    let (sender, receiver) = channel();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let (sender, receiver) = ends();
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            let (engine, ends, sender) = (case.engine.clone(), ends.clone(), sender.clone());
+            let (engine, order, sender) = (case.engine.clone(), order.clone(), sender.clone());
             scope.spawn(move || {
                 for _ in 0..50 {
-                    let (ends, sender) = (ends.clone(), sender.clone());
+                    let (order, sender) = (order.clone(), sender.clone());
                     let commit = Commit { durability: Durability::Os, operations: vec![append(A, &["a", "b"])] };
                     let done = move |outcome: CommitOutcome| {
                         let CommitOutcome::Committed(written) = outcome else { panic!("{outcome:?}") };
-                        ends.lock().unwrap().push(written[0]);
+                        order.lock().unwrap().push(written[0]);
                         sender.send(()).unwrap();
                     };
                     engine.commit(commit, Box::new(done));
@@ -163,11 +165,11 @@ pub(crate) fn completions_of_many_threads_come_once_each_and_in_offset_order(mak
     });
     (0..200).for_each(|_| receiver.recv_timeout(PATIENCE).unwrap());
     let expected: Vec<_> = (0..200).map(|at| written(at * 2, at * 2 + 2)).collect();
-    assert_eq!(*ends.lock().unwrap(), expected);
+    assert_eq!(*order.lock().unwrap(), expected);
 }
 
 pub(crate) fn a_completion_may_commit_again(make: Make) {
-    fn chain(engine: &Arc<dyn Log>, left: u64, seen: Arc<Mutex<Vec<u64>>>, finished: std::sync::mpsc::Sender<()>) {
+    fn chain(engine: &Arc<dyn Log>, left: u64, seen: Arc<Mutex<Vec<u64>>>, finished: std::sync::mpsc::SyncSender<()>) {
         let again = engine.clone();
         let commit = Commit { durability: Durability::Fsync, operations: vec![append(A, &["a"])] };
         let done = move |outcome: CommitOutcome| {
@@ -184,7 +186,7 @@ pub(crate) fn a_completion_may_commit_again(make: Make) {
         engine.commit(commit, Box::new(done));
     }
     let case = Case::with_logs(make);
-    let (sender, receiver) = channel();
+    let (sender, receiver) = ends();
     let seen = Arc::new(Mutex::new(Vec::new()));
     // Long enough that an engine which completes within the call would run out of stack.
     chain(&case.engine, 20_000, seen.clone(), sender.clone());
@@ -197,7 +199,7 @@ pub(crate) fn a_completion_may_commit_again(make: Make) {
 
 pub(crate) fn what_was_confirmed_can_be_read_at_once(make: Make) {
     let case = Case::with_logs(make);
-    let (sender, receiver) = channel();
+    let (sender, receiver) = ends();
     for _ in 0..100 {
         let (engine, sender) = (case.engine.clone(), sender.clone());
         let commit = Commit { durability: Durability::Memory, operations: vec![append(A, &["a"]), append(B, &["b"])] };
