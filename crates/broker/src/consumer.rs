@@ -1,10 +1,18 @@
 //! A standing consumer of a queue.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use types::Now;
+use types::limits::MAX_LEASE;
+
 use crate::errors::{ConsumeError, SettleError};
-use crate::queue::{ConsumerRules, Credit, Settle};
+use crate::queue::{ConsumerId, ConsumerRules, Credit, Delivery, QueueMachine, Settle};
+use crate::queues::{QueueOwner, WaitSlot};
 use crate::receipt::Receipt;
+use crate::record::Payload;
+use crate::session::Session;
+use crate::shared::Shared;
 use crate::views::Delivered;
 
 /// What a consumer asks for.
@@ -17,32 +25,140 @@ pub struct ConsumerOptions {
 }
 
 /// A standing consumer. Dropping it puts what it has not settled back into the queue.
-pub struct Consumer {}
+pub struct Consumer {
+    session: Session,
+    queue: Arc<QueueOwner>,
+    id: ConsumerId,
+    auto_ack: bool,
+}
 
 impl Consumer {
+    pub(crate) fn attach(
+        session: Session,
+        queue: Arc<QueueOwner>,
+        options: ConsumerOptions,
+    ) -> Result<Self, ConsumeError> {
+        let auto_ack = options.rules.auto_ack;
+        let id = queue.lock(session.now()).attach(options.rules)?;
+        Ok(Self { session, queue, id, auto_ack })
+    }
+
+    /// The queue's name.
+    #[must_use]
+    pub fn queue(&self) -> &str {
+        &self.queue.name
+    }
+
     /// Waits until something can be handed out within the credit, and takes it. Cancel-safe: nothing is taken by a call that is dropped.
     ///
     /// # Errors
     /// [`ConsumeError::Deleted`] once the queue is gone.
     pub async fn next(&mut self, credit: Credit) -> Result<Vec<Delivered>, ConsumeError> {
-        todo!()
+        loop {
+            let (taken, slot) = self.take(credit, true)?;
+            if !taken.is_empty() {
+                return Ok(taken);
+            }
+            match slot {
+                Some(slot) => slot.notify.notified().await,
+                None => tokio::task::yield_now().await,
+            }
+        }
     }
+
     /// Takes what can be handed out at once.
     ///
     /// # Errors
     /// See [`next`](Self::next).
     pub fn try_next(&mut self, credit: Credit) -> Result<Vec<Delivered>, ConsumeError> {
-        todo!()
+        self.take(credit, false).map(|(taken, _)| taken)
     }
-    /// Ends deliveries of this consumer; see [`Session::settle`](crate::Session::settle).
+
+    /// Says that it takes nothing for now, so that consumers of lower priority are served meanwhile.
+    pub fn pause(&self) {
+        self.queue.lock(self.session.now()).machine.set_ready(self.id, false);
+    }
+
+    /// Ends deliveries of this consumer; see [`Session::settle`].
     pub async fn settle(&self, settlements: Vec<(Receipt, Settle)>) -> Vec<Result<(), SettleError>> {
-        todo!()
+        self.session.settle(settlements).await
     }
+
     /// Makes a lease last `by` from now.
     ///
     /// # Errors
     /// See [`SettleError`].
     pub fn extend(&self, receipt: Receipt, by: Duration) -> Result<(), SettleError> {
-        todo!()
+        self.session.extend(receipt, by.min(MAX_LEASE))
     }
+
+    fn take(&self, credit: Credit, wait: bool) -> Result<(Vec<Delivered>, Option<WaitSlot<'_>>), ConsumeError> {
+        if self.queue.is_deleted() || self.session.shared().is_closed() {
+            return Err(ConsumeError::Deleted(self.queue.name.to_string()));
+        }
+        let (shared, now) = (self.session.shared(), self.session.now());
+        let (mut out, mut slot) = (Vec::new(), None);
+        {
+            let mut guard = self.queue.lock(now);
+            guard.machine.set_ready(self.id, credit.messages > 0);
+            let more = self.queue.take(shared, &mut guard, self.id, credit, &mut out)?;
+            if wait && out.is_empty() && !more {
+                slot = Some(guard.wait_slot(self.id));
+            }
+            self.queue.keep_state(shared, &mut guard);
+        }
+        shared.flush();
+        Ok((delivered(shared, &self.queue, out, self.auto_ack, now)?, slot))
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.queue.lock(self.session.now()).detach(self.id);
+    }
+}
+
+/// Deliveries with their messages. Those of a consumer that acknowledges at once are deleted, in the background. One whose message cannot
+/// be read stays out until its lease ends, and is reported in the log.
+///
+/// # Errors
+/// If the log cannot be read at all.
+pub(crate) fn delivered(
+    shared: &Arc<Shared>,
+    queue: &Arc<QueueOwner>,
+    mut deliveries: Vec<Delivery<Payload>>,
+    auto_ack: bool,
+    now: Now,
+) -> Result<Vec<Delivered>, ConsumeError> {
+    if deliveries.is_empty() {
+        return Ok(Vec::new());
+    }
+    queue.fill(shared, &mut deliveries)?;
+    if auto_ack {
+        let offsets = deliveries.iter().map(|delivery| delivery.lease.offset).collect();
+        let weight = deliveries.iter().map(|delivery| u64::from(delivery.weight)).sum();
+        queue.forget_delivered(shared, offsets, weight);
+        shared.flush();
+    }
+    let mut out = Vec::with_capacity(deliveries.len());
+    for delivery in deliveries {
+        let read = delivery.payload.as_ref().map(Payload::message);
+        let (message, enqueued) = match read {
+            Some(Ok(read)) => read,
+            failed => {
+                let error = failed.and_then(Result::err).map(|error| error.to_string());
+                tracing::error!(queue = %queue.name, offset = %delivery.lease.offset, error, "a message cannot be read");
+                continue;
+            }
+        };
+        out.push(Delivered {
+            receipt: Receipt { queue: queue.id, boot: shared.boot.0, lease: delivery.lease },
+            attempt: delivery.attempt,
+            redelivered: delivery.redelivered,
+            lease: delivery.until.map(|until| until.since(now.mono)),
+            enqueued,
+            message: Arc::new(message),
+        });
+    }
+    Ok(out)
 }

@@ -30,6 +30,29 @@ const TRANSIENT: &str = "ph-transient";
 const KEYLESS: &str = "ph-keyless";
 const TYPES: &str = "ph-types";
 
+/// The headers that are fields of [`Message`].
+const OWN: [&str; 14] = [
+    UUID,
+    ID,
+    SUBJECT,
+    CONTENT_TYPE,
+    TIMESTAMP,
+    CORRELATION_ID,
+    REPLY_TO,
+    NOT_BEFORE,
+    EXPIRES_AT,
+    PRIORITY,
+    DEDUP_ID,
+    TRANSIENT,
+    KEYLESS,
+    TYPES,
+];
+
+/// Whether a header of this name would be taken for a field of the message.
+pub(crate) fn is_own_header(name: &str) -> bool {
+    OWN.contains(&name)
+}
+
 /// One record of a batch, as queues carry it: shares the batch's bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Payload {

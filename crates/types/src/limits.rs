@@ -32,3 +32,9 @@ pub const MAX_FILTER_NODES: usize = 256;
 pub const MAX_ROUTE_TOPICS: usize = 256;
 /// Header names that begin so are Posthouse's own.
 pub const RESERVED_HEADER_PREFIX: &str = "ph-";
+/// Most messages of one receive or browse.
+pub const MAX_RECEIVE_MESSAGES: usize = 1_000;
+/// Longest wait of one receive, read or fetch.
+pub const MAX_RECEIVE_WAIT: std::time::Duration = std::time::Duration::from_secs(60);
+/// Longest lease of a delivery.
+pub const MAX_LEASE: std::time::Duration = std::time::Duration::from_secs(12 * 60 * 60);

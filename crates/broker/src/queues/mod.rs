@@ -1,0 +1,12 @@
+//! Queues at work: the owner of each queue's state machine, and what it does for its consumers.
+
+mod browse;
+mod counters;
+mod dead_letter;
+mod owner;
+mod pages;
+mod redrive;
+mod settle;
+
+pub(crate) use owner::{QueueDefinition, QueueOwner, WaitSlot};
+pub(crate) use settle::Settling;

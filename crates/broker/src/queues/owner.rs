@@ -1,0 +1,493 @@
+//! The owner of one queue: its state machine behind a short lock, and who waits for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use log::{Durability, Log};
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use roaring::RoaringTreemap;
+use tokio::sync::Notify;
+use types::{EntityId, Monotonic, Now, Offset};
+
+use super::counters::Meter;
+use super::redrive::RedriveJob;
+use crate::dedup::DedupWindow;
+use crate::definitions::QueueConfig;
+use crate::errors::StorageError;
+use crate::policy::ResolvedQueue;
+use crate::queue::{
+    Arrival, AttachError, ConsumerId, ConsumerRules, Departure, Queue, QueueEvent, QueueMachine, QueueRules, Recovered,
+};
+use crate::record::Payload;
+use crate::shared::Shared;
+use crate::state_log::{StateLog, StateRecord};
+use crate::transaction::{Owned, Transaction};
+
+/// The consumer that stands for all receives without one.
+pub(crate) const PULL_CONSUMER: ConsumerId = ConsumerId(0);
+/// The same for receives that acknowledge at once.
+pub(crate) const AUTO_ACK_CONSUMER: ConsumerId = ConsumerId(1);
+/// The consumer that a redrive takes messages with.
+pub(crate) const REDRIVE_CONSUMER: ConsumerId = ConsumerId(2);
+const FIRST_CONSUMER: u64 = 16;
+/// Messages marked as possibly handed out ahead of those that were, so that the mark is written rarely.
+const DELIVERED_AHEAD: u64 = 1_024;
+const NEVER: u64 = u64::MAX;
+/// Until a departure whose target had no room is tried again.
+const STALLED_WAIT: Duration = Duration::from_millis(250);
+
+/// A queue's definition, and what holds with policies applied.
+#[derive(Clone, Debug)]
+pub(crate) struct QueueDefinition {
+    pub(crate) config: QueueConfig,
+    pub(crate) resolved: ResolvedQueue,
+}
+
+/// The owner of a queue. Shared by sessions, consumers and commits under way.
+pub(crate) struct QueueOwner {
+    pub(crate) id: EntityId,
+    pub(crate) namespace: EntityId,
+    pub(crate) name: Arc<str>,
+    owned: Owned,
+    pub(crate) state: Arc<StateLog>,
+    definition: RwLock<Arc<QueueDefinition>>,
+    inner: Mutex<Inner>,
+    /// When the machine wants a tick, in monotonic nanoseconds.
+    next_tick: AtomicU64,
+    deleted: AtomicBool,
+    pub(crate) damage: Option<String>,
+}
+
+/// What the lock protects.
+pub(crate) struct Inner {
+    pub(crate) machine: Queue<Payload>,
+    pub(crate) dedup: Option<DedupWindow>,
+    pub(crate) meter: Meter,
+    pub(crate) redrive: Option<RedriveJob>,
+    /// Departures whose move could not begin yet.
+    pub(crate) stalled: Vec<Departure<Payload>>,
+    /// Offsets that have a retry record in the state log.
+    pub(crate) recorded: RoaringTreemap,
+    pub(crate) consumers: u64,
+    /// Which of the queue's own consumers are attached.
+    internal: BTreeSet<ConsumerId>,
+    /// Who waits, oldest first. Whoever is woken leaves.
+    waiting: BTreeMap<u64, (ConsumerId, Arc<Notify>)>,
+    next_wait: u64,
+    next_consumer: u64,
+    pull_receives: u64,
+    delivered_recorded: Offset,
+    last_used: Monotonic,
+    events: Vec<QueueEvent>,
+}
+
+impl Inner {
+    /// Wakes as many of those who wait as there is work for, oldest first.
+    fn wake(&mut self, now: Now) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let mut budget = self.machine.depth().ready.max(1);
+        let machine = &self.machine;
+        self.waiting.retain(|_, (consumer, notify)| {
+            let wake = budget > 0 && machine.has_ready(now, *consumer);
+            if wake {
+                budget -= 1;
+                notify.notify_one();
+            }
+            !wake
+        });
+    }
+
+    /// Wakes all who wait, work or not.
+    fn wake_all(&mut self) {
+        for (_, notify) in std::mem::take(&mut self.waiting).values() {
+            notify.notify_one();
+        }
+    }
+}
+
+impl QueueOwner {
+    /// The owner of a queue that is new and empty.
+    pub(crate) fn new(
+        id: EntityId,
+        namespace: EntityId,
+        name: &str,
+        logs: (Owned, Owned),
+        definition: QueueDefinition,
+        now: Now,
+    ) -> Self {
+        let machine = Queue::new(definition.resolved.rules.clone(), id.0);
+        Self::with_machine(id, namespace, name, logs, definition, machine, now)
+    }
+
+    fn with_machine(
+        id: EntityId,
+        namespace: EntityId,
+        name: &str,
+        (owned, state): (Owned, Owned),
+        definition: QueueDefinition,
+        machine: Queue<Payload>,
+        now: Now,
+    ) -> Self {
+        let dedup = definition.resolved.dedup_window.map(DedupWindow::new);
+        Self {
+            id,
+            namespace,
+            name: name.into(),
+            owned,
+            state: Arc::new(StateLog::new(state)),
+            definition: RwLock::new(Arc::new(definition)),
+            inner: Mutex::new(Inner {
+                machine,
+                dedup,
+                meter: Meter::default(),
+                redrive: None,
+                stalled: Vec::new(),
+                recorded: RoaringTreemap::new(),
+                consumers: 0,
+                internal: BTreeSet::new(),
+                waiting: BTreeMap::new(),
+                next_wait: 0,
+                next_consumer: FIRST_CONSUMER,
+                pull_receives: 0,
+                delivered_recorded: Offset::ZERO,
+                last_used: now.mono,
+                events: Vec::new(),
+            }),
+            next_tick: AtomicU64::new(NEVER),
+            deleted: AtomicBool::new(false),
+            damage: None,
+        }
+    }
+
+    /// The owner of a queue as its logs tell after a restart.
+    ///
+    /// # Errors
+    /// If the state log cannot be read.
+    pub(crate) fn recover(
+        shared: &Shared,
+        (id, namespace, name): (EntityId, EntityId, &str),
+        logs: (Owned, Owned),
+        definition: QueueDefinition,
+        messages: &log::Opened,
+    ) -> Result<Self, StorageError> {
+        let now = shared.clock.now();
+        let mut owner = Self::new(id, namespace, name, logs, definition, now);
+        owner.damage = messages.damage.clone();
+        let mut retries = BTreeMap::new();
+        let mut delivered_to = Offset::ZERO;
+        let mut dedup = owner.inner.get_mut().dedup.take();
+        owner.state.replay(shared, |record| match record {
+            StateRecord::Reset => {
+                retries.clear();
+                delivered_to = Offset::ZERO;
+            }
+            StateRecord::Retry(retry) => drop(retries.insert(retry.offset, retry)),
+            StateRecord::Forget(offset) => drop(retries.remove(&offset)),
+            StateRecord::DeliveredTo(offset) => delivered_to = offset,
+            StateRecord::Dedup { id, at } => {
+                if let Some(dedup) = &mut dedup {
+                    dedup.observe(id, at, now.wall);
+                }
+            }
+            StateRecord::Producer { .. } => {}
+        })?;
+        let state = &messages.state;
+        retries.retain(|offset, _| (state.start..state.end).contains(offset));
+        let rules = owner.rules();
+        let inner = owner.inner.get_mut();
+        inner.dedup = dedup;
+        inner.recorded = retries.keys().map(|offset| offset.0).collect();
+        inner.delivered_recorded = delivered_to;
+        inner.machine = Queue::recover(
+            rules,
+            id.0,
+            Recovered {
+                start: state.start,
+                end: state.end,
+                records: state.records,
+                weight: state.weight,
+                retries: retries.into_values().collect(),
+                delivered_to: delivered_to.min(state.end),
+            },
+        );
+        if state.records > 0 {
+            owner.next_tick.store(0, Ordering::Relaxed);
+        }
+        Ok(owner)
+    }
+
+    pub(crate) fn owned(&self) -> Owned {
+        self.owned
+    }
+
+    pub(crate) fn definition(&self) -> Arc<QueueDefinition> {
+        Arc::clone(&self.definition.read())
+    }
+
+    pub(crate) fn rules(&self) -> QueueRules {
+        self.definition.read().resolved.rules.clone()
+    }
+
+    pub(crate) fn durability(&self) -> Durability {
+        self.definition.read().resolved.durability.into()
+    }
+
+    /// Puts a new definition, or new policies, into force.
+    pub(crate) fn redefine(&self, definition: QueueDefinition, now: Now) {
+        let mut guard = self.lock(now);
+        let window = definition.resolved.dedup_window;
+        match (&mut guard.dedup, window) {
+            (Some(dedup), Some(window)) => dedup.set_window(window),
+            (dedup, window) => *dedup = window.map(DedupWindow::new),
+        }
+        guard.machine.set_rules(now, definition.resolved.rules.clone());
+        *self.definition.write() = Arc::new(definition);
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    /// Marks the queue as deleted, and wakes all who wait for it.
+    pub(crate) fn delete(&self, now: Now) {
+        self.deleted.store(true, Ordering::Release);
+        self.lock(now).wake_all();
+    }
+
+    /// Locks the queue. What changed under the lock is followed up when the guard goes: counters, wake-ups, the next tick.
+    pub(crate) fn lock(&self, now: Now) -> QueueGuard<'_> {
+        QueueGuard { owner: self, inner: self.inner.lock(), now }
+    }
+
+    /// Whether a tick is due.
+    pub(crate) fn tick_due(&self, now: Now) -> bool {
+        self.next_tick.load(Ordering::Relaxed) <= now.mono.0
+    }
+
+    /// How long until a tick is due; `None` if none is.
+    pub(crate) fn next_tick(&self, now: Now) -> Option<Duration> {
+        match self.next_tick.load(Ordering::Relaxed) {
+            NEVER => None,
+            at => Some(Monotonic(at).since(now.mono)),
+        }
+    }
+
+    /// Asks for a tick after `wait`, if none is due earlier.
+    pub(crate) fn tick_after(&self, now: Now, wait: Duration) {
+        self.next_tick.fetch_min(now.mono.after(wait).0, Ordering::Relaxed);
+    }
+
+    /// Records in the background that messages were handed out, if the mark on disk is behind; and snapshots the state log when due.
+    pub(crate) fn keep_state(&self, shared: &Arc<Shared>, guard: &mut QueueGuard<'_>) {
+        let delivered_to = guard.machine.delivered_to();
+        if delivered_to > guard.delivered_recorded {
+            let ahead = delivered_to.plus(DELIVERED_AHEAD);
+            guard.delivered_recorded = ahead;
+            let mut transaction = Transaction::new();
+            transaction.at_least(Durability::Os);
+            if self.state.record(&mut transaction, &[StateRecord::DeliveredTo(ahead)], guard.now).is_ok() {
+                shared.later(transaction);
+            }
+        }
+        if self.state.wants_snapshot() {
+            let mut records = vec![StateRecord::DeliveredTo(guard.delivered_recorded)];
+            records.extend(guard.machine.retries().into_iter().map(StateRecord::Retry));
+            guard.recorded = records
+                .iter()
+                .filter_map(|record| match record {
+                    StateRecord::Retry(retry) => Some(retry.offset.0),
+                    _ => None,
+                })
+                .collect();
+            if let Some(dedup) = &guard.dedup {
+                records.extend(dedup.entries().map(|(id, at)| StateRecord::Dedup { id, at }));
+            }
+            shared.snapshot_later(&self.state, records);
+        }
+    }
+}
+
+/// Waits for one thing to become deliverable. Gone with the drop.
+pub(crate) struct WaitSlot<'a> {
+    owner: &'a QueueOwner,
+    slot: u64,
+    pub(crate) notify: Arc<Notify>,
+}
+
+impl Drop for WaitSlot<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.owner.inner.lock();
+        if inner.waiting.remove(&self.slot).is_none() {
+            // It was woken. Whether it took what it was woken for is not known here, so the others look for themselves.
+            inner.wake_all();
+        }
+    }
+}
+
+/// A locked queue.
+pub(crate) struct QueueGuard<'a> {
+    pub(crate) owner: &'a QueueOwner,
+    inner: MutexGuard<'a, Inner>,
+    pub(crate) now: Now,
+}
+
+impl Deref for QueueGuard<'_> {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl DerefMut for QueueGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Inner {
+        &mut self.inner
+    }
+}
+
+impl<'a> QueueGuard<'a> {
+    pub(crate) fn enqueue(&mut self, arrival: Arrival<Payload>) {
+        let now = self.now;
+        self.inner.machine.enqueue(now, arrival);
+    }
+
+    pub(crate) fn departed(&mut self, offset: Offset) {
+        self.inner.machine.departed(offset);
+    }
+
+    pub(crate) fn restore(&mut self, offset: Offset) {
+        let now = self.now;
+        self.inner.machine.restore(now, offset);
+    }
+
+    pub(crate) fn unreserve(&mut self, messages: u64, bytes: u64) {
+        self.inner.machine.unreserve(messages, bytes);
+    }
+
+    pub(crate) fn confirm_dedup(&mut self, ids: &[u128], now: Now) {
+        if let Some(dedup) = &mut self.inner.dedup {
+            ids.iter().for_each(|id| dedup.confirm(*id, now.wall));
+        }
+    }
+
+    pub(crate) fn cancel_dedup(&mut self, ids: &[u128]) {
+        if let Some(dedup) = &mut self.inner.dedup {
+            ids.iter().for_each(|id| dedup.cancel(*id));
+        }
+    }
+
+    /// Adds a standing consumer.
+    ///
+    /// # Errors
+    /// See [`AttachError`].
+    pub(crate) fn attach(&mut self, rules: ConsumerRules) -> Result<ConsumerId, AttachError> {
+        let consumer = ConsumerId(self.inner.next_consumer);
+        self.inner.machine.attach(consumer, rules)?;
+        self.inner.next_consumer += 1;
+        self.inner.consumers += 1;
+        Ok(consumer)
+    }
+
+    /// Removes a standing consumer; what it holds goes back.
+    pub(crate) fn detach(&mut self, consumer: ConsumerId) {
+        let now = self.now;
+        self.inner.machine.detach(now, consumer);
+        self.inner.consumers = self.inner.consumers.saturating_sub(1);
+        self.inner.last_used = now.mono;
+    }
+
+    /// A receive without a standing consumer begins.
+    ///
+    /// # Errors
+    /// See [`AttachError`].
+    pub(crate) fn begin_pull(&mut self, auto_ack: bool) -> Result<ConsumerId, AttachError> {
+        let consumer = if auto_ack { AUTO_ACK_CONSUMER } else { PULL_CONSUMER };
+        let rules = ConsumerRules { exclusive: false, priority: 0, lease: None, auto_ack };
+        self.ensure_attached(consumer, rules)?;
+        self.inner.pull_receives += 1;
+        self.inner.machine.set_ready(consumer, true);
+        Ok(consumer)
+    }
+
+    /// Attaches one of the queue's own consumers if it is not yet.
+    ///
+    /// # Errors
+    /// See [`AttachError`].
+    pub(crate) fn ensure_attached(&mut self, consumer: ConsumerId, rules: ConsumerRules) -> Result<(), AttachError> {
+        if !self.inner.internal.contains(&consumer) {
+            self.inner.machine.attach(consumer, rules)?;
+            self.inner.internal.insert(consumer);
+        }
+        Ok(())
+    }
+
+    /// A receive ends. Once none is under way and nothing it took is out, its consumer leaves, so that it stands in nobody's way.
+    pub(crate) fn end_pull(&mut self) {
+        self.inner.pull_receives = self.inner.pull_receives.saturating_sub(1);
+        self.inner.last_used = self.now.mono;
+        self.retire_pull();
+    }
+
+    /// See [`end_pull`](Self::end_pull).
+    pub(crate) fn retire_pull(&mut self) {
+        if self.inner.pull_receives > 0 {
+            return;
+        }
+        let now = self.now;
+        for consumer in [PULL_CONSUMER, AUTO_ACK_CONSUMER] {
+            if self.inner.internal.contains(&consumer) {
+                if self.inner.machine.leases_of(consumer).is_empty() {
+                    self.release_internal(consumer, now);
+                } else {
+                    self.inner.machine.set_ready(consumer, false);
+                }
+            }
+        }
+    }
+
+    /// Removes one of the queue's own consumers; what it holds goes back.
+    pub(crate) fn release_internal(&mut self, consumer: ConsumerId, now: Now) {
+        if self.inner.internal.remove(&consumer) {
+            self.inner.machine.detach(now, consumer);
+        }
+    }
+
+    /// Registers a wait for `consumer`; it is woken once when something might be deliverable to it.
+    pub(crate) fn wait_slot(&mut self, consumer: ConsumerId) -> WaitSlot<'a> {
+        let (slot, notify) = (self.inner.next_wait, Arc::new(Notify::new()));
+        self.inner.next_wait += 1;
+        self.inner.waiting.insert(slot, (consumer, Arc::clone(&notify)));
+        WaitSlot { owner: self.owner, slot, notify }
+    }
+
+    /// Whether nobody has used the queue for `span`.
+    pub(crate) fn unused_for(&self, span: Duration) -> bool {
+        self.inner.consumers == 0 && self.inner.pull_receives == 0 && self.now.mono.since(self.inner.last_used) >= span
+    }
+
+    pub(crate) fn used(&mut self) {
+        self.inner.last_used = self.now.mono;
+    }
+}
+
+impl Drop for QueueGuard<'_> {
+    fn drop(&mut self) {
+        let now = self.now;
+        let inner = &mut *self.inner;
+        let mut events = std::mem::take(&mut inner.events);
+        inner.machine.take_events(&mut events);
+        events.iter().for_each(|event| inner.meter.count(event));
+        events.clear();
+        inner.events = events;
+        inner.wake(now);
+        let stalled = (!inner.stalled.is_empty()).then_some(STALLED_WAIT);
+        let redrive = inner.redrive.as_ref().and_then(RedriveJob::pace);
+        let wait = [inner.machine.next_tick(now), stalled, redrive].into_iter().flatten().min();
+        let next = wait.map_or(NEVER, |wait| now.mono.after(wait).0);
+        self.owner.next_tick.store(next, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,509 @@
+//! From messages and a destination to a plan: which batch goes to which log and queue. The plan reserves what it needs; it is then
+//! committed as one, or dropped as one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use log::Durability;
+use types::{EntityId, Message, MessageId, Now, Offset};
+
+use crate::definitions::DeadLetterConfig;
+use crate::errors::{PublishError, StorageError};
+use crate::filter::MessageFields;
+use crate::live::LiveBuffer;
+use crate::queue::QueueMachine;
+use crate::queues::QueueOwner;
+use crate::router::{RouteError, Routes};
+use crate::shared::{Namespace, Shared};
+use crate::state_log::StateRecord;
+use crate::topics::{Topic, hash_id};
+use crate::transaction::{Encoded, Owned, Selected, Transaction};
+use crate::views::{Position, Published};
+
+/// What a publish leads to. Dropped without [`into_transaction`](Self::into_transaction), it gives back what it reserved.
+pub(crate) struct Plan {
+    shared: Arc<Shared>,
+    now: Now,
+    durability: Option<Durability>,
+    queues: Vec<QueueShare>,
+    topics: Vec<TopicShare>,
+    live: Vec<(Arc<Message>, Vec<Arc<LiveBuffer>>)>,
+    topic_dedup: Vec<(Arc<Topic>, Vec<u128>)>,
+    bytes: u64,
+    pub(crate) results: Vec<Published>,
+}
+
+/// A queue's share of a batch; room is reserved for it.
+struct QueueShare {
+    queue: Arc<QueueOwner>,
+    batch: Arc<Encoded>,
+    selected: Selected,
+    dedup: Vec<u128>,
+}
+
+/// A partition's share of a batch.
+struct TopicShare {
+    topic: Arc<Topic>,
+    partition: u32,
+    owned: Owned,
+    batch: Arc<Encoded>,
+    selected: Selected,
+    /// The publish's result that each record of the batch belongs to, if this is the topic that was published to.
+    results: Vec<usize>,
+    expected_end: Option<Offset>,
+}
+
+/// Where to find the positions of what was written.
+pub(crate) struct Placed {
+    operation: usize,
+    partition: u32,
+    /// Result and offset delta.
+    results: Vec<(usize, u32)>,
+}
+
+impl Plan {
+    pub(crate) fn new(shared: &Arc<Shared>, now: Now) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            now,
+            durability: None,
+            queues: Vec::new(),
+            topics: Vec::new(),
+            live: Vec::new(),
+            topic_dedup: Vec::new(),
+            bytes: 0,
+            results: Vec::new(),
+        }
+    }
+
+    /// Weakest durability that satisfies all that the plan touches, unless one was set.
+    fn at_least(&mut self, durability: Durability) {
+        self.durability = self.durability.max(Some(durability));
+    }
+
+    /// Adds messages for one queue. Messages have their ids.
+    ///
+    /// # Errors
+    /// If the queue is full, or a message cannot be encoded.
+    pub(crate) fn to_queue(&mut self, queue: &Arc<QueueOwner>, messages: &[Message]) -> Result<(), PublishError> {
+        let first = self.begin_results(messages);
+        let batch = self.encode(messages, false)?;
+        let indexes: Vec<u32> = (0..).take(messages.len()).collect();
+        let results: Vec<usize> = (first..first + messages.len()).collect();
+        self.share(queue, &batch, messages, &indexes, &results)
+    }
+
+    /// Adds messages published through a topic.
+    ///
+    /// # Errors
+    /// If a queue is full, a message cannot be encoded, or routing fails.
+    pub(crate) fn to_topic(
+        &mut self,
+        namespace: &Namespace,
+        topic: &Arc<Topic>,
+        messages: &[Message],
+        partition: Option<u32>,
+    ) -> Result<(), PublishError> {
+        let first = self.begin_results(messages);
+        let fresh = self.topic_duplicates(topic, messages, first)?;
+        let definition = topic.definition();
+        topic.published.fetch_add(fresh.len() as u64, Ordering::Relaxed);
+        let partitions = topic.partitions();
+        for (partition, group) in group_by_partition(topic, messages, &fresh, partition, partitions.len())? {
+            let subset: Vec<Message>;
+            let chosen = if group.len() == messages.len() {
+                messages
+            } else {
+                subset = group.iter().filter_map(|at| messages.get(*at).cloned()).collect();
+                &subset
+            };
+            let results: Vec<usize> = group.iter().map(|at| first + at).collect();
+            let batch = self.encode(chosen, definition.config.key_index)?;
+            if let Some(owned) = partition.and_then(|number| partitions.get(number as usize)) {
+                self.at_least(definition.resolved.durability.into());
+                self.topics.push(TopicShare {
+                    topic: Arc::clone(topic),
+                    partition: partition.unwrap_or(0),
+                    owned: *owned,
+                    batch: Arc::clone(&batch),
+                    selected: None,
+                    results: results.clone(),
+                    expected_end: None,
+                });
+            }
+            self.route(namespace, topic, &batch, chosen, &results)?;
+        }
+        if definition.config.live != Some(false) {
+            self.fan_out(namespace, messages, &fresh, first);
+        }
+        Ok(())
+    }
+
+    /// Adds messages for live subscriptions only.
+    pub(crate) fn to_live(&mut self, namespace: &Namespace, messages: &[Message]) {
+        let first = self.begin_results(messages);
+        let all: Vec<usize> = (0..messages.len()).collect();
+        self.fan_out(namespace, messages, &all, first);
+    }
+
+    /// A plan for a dead letter; `None` if its target is missing or has no room now.
+    ///
+    /// # Errors
+    /// If the message cannot be encoded.
+    pub(crate) fn dead_letter(
+        shared: &Arc<Shared>,
+        source: &QueueOwner,
+        target: &DeadLetterConfig,
+        mut message: Message,
+        now: Now,
+    ) -> Result<Option<Self>, StorageError> {
+        let Some(namespace) = shared.namespace_by_id(source.namespace) else { return Ok(None) };
+        let mut plan = Self::new(shared, now);
+        message.dedup_id = None;
+        let result = match target {
+            DeadLetterConfig::None => return Ok(None),
+            DeadLetterConfig::Queue(name) => match namespace.queue(name) {
+                Some(queue) => plan.to_queue(&queue, &[message]),
+                None => return Ok(None),
+            },
+            DeadLetterConfig::Topic { topic, subject } => match namespace.topic(topic) {
+                Some(topic) => {
+                    if let Some(subject) = subject {
+                        message.subject = bytes::Bytes::copy_from_slice(subject.as_bytes());
+                    }
+                    plan.to_topic(&namespace, &topic, &[message], None)
+                }
+                None => return Ok(None),
+            },
+        };
+        match result {
+            Ok(()) => Ok(Some(plan)),
+            Err(PublishError::QueueFull { .. } | PublishError::DedupFull { .. }) => Ok(None),
+            Err(PublishError::Storage(error)) => Err(error),
+            Err(error) => Err(StorageError::Unavailable(error.to_string())),
+        }
+    }
+
+    /// The only partition's share, for a conditional publish: it is refused if the log's end is not this.
+    pub(crate) fn expect_end(&mut self, end: Offset) {
+        for share in &mut self.topics {
+            if !share.results.is_empty() {
+                share.expected_end = Some(end);
+            }
+        }
+    }
+
+    /// Overrides what the topics and queues ask for.
+    pub(crate) fn set_durability(&mut self, durability: Durability) {
+        self.durability = Some(durability);
+    }
+
+    fn begin_results(&mut self, messages: &[Message]) -> usize {
+        let first = self.results.len();
+        self.results.extend(messages.iter().map(|message| Published {
+            id: message.id.clone().unwrap_or(MessageId::Uuid([0; 16])),
+            queues: 0,
+            position: None,
+            duplicate: false,
+            live: 0,
+        }));
+        first
+    }
+
+    fn encode(&mut self, messages: &[Message], index_subject: bool) -> Result<Arc<Encoded>, PublishError> {
+        let batch = Encoded::new(messages, self.now, index_subject)
+            .map_err(|why| PublishError::Invalid { field: "message".to_owned(), why })?;
+        self.bytes += batch.batch.size_bytes() as u64;
+        Ok(Arc::new(batch))
+    }
+
+    /// Reserves the topic's dedup ids, and gives the indexes of the messages that are new.
+    fn topic_duplicates(
+        &mut self,
+        topic: &Arc<Topic>,
+        messages: &[Message],
+        first: usize,
+    ) -> Result<Vec<usize>, PublishError> {
+        if !topic.has_dedup() {
+            return Ok((0..messages.len()).collect());
+        }
+        let mut fresh = Vec::with_capacity(messages.len());
+        self.topic_dedup.push((Arc::clone(topic), Vec::new()));
+        for (at, message) in messages.iter().enumerate() {
+            if let Some(id) = &message.dedup_id {
+                let id = hash_id(id);
+                let full = |limit| PublishError::DedupFull { entity: format!("topic {:?}", &*topic.name), limit };
+                if !topic.reserve_dedup(id, self.now).map_err(full)? {
+                    self.mark_duplicate(first + at);
+                    continue;
+                }
+                if let Some((_, ids)) = self.topic_dedup.last_mut() {
+                    ids.push(id);
+                }
+            }
+            fresh.push(at);
+        }
+        Ok(fresh)
+    }
+
+    fn mark_duplicate(&mut self, result: usize) {
+        if let Some(result) = self.results.get_mut(result) {
+            result.duplicate = true;
+        }
+    }
+
+    /// Asks the router, and shares the batch out.
+    fn route(
+        &mut self,
+        namespace: &Namespace,
+        topic: &Arc<Topic>,
+        batch: &Arc<Encoded>,
+        messages: &[Message],
+        results: &[usize],
+    ) -> Result<(), PublishError> {
+        let mut queues: BTreeMap<EntityId, Vec<u32>> = BTreeMap::new();
+        let mut logs: BTreeMap<EntityId, Vec<u32>> = BTreeMap::new();
+        let mut routes = Routes::default();
+        let (queues, logs) = {
+            let entities = namespace.entities.read();
+            for (at, message) in (0u32..).zip(messages) {
+                entities.router.route(topic.id, &MessageFields::new(message), &mut routes).map_err(route_failure)?;
+                for queue in &routes.queues {
+                    queues.entry(queue.queue).or_default().push(at);
+                }
+                for log in routes.logs.iter().filter(|log| **log != topic.id) {
+                    logs.entry(*log).or_default().push(at);
+                }
+                if routes.is_empty() {
+                    topic.unrouted.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            let queues: Vec<_> = queues
+                .into_iter()
+                .filter_map(|(id, at)| Some((Arc::clone(entities.queues_by_id.get(&id)?), at)))
+                .collect();
+            let logs: Vec<_> = logs
+                .into_iter()
+                .filter_map(|(id, at)| Some((Arc::clone(entities.topics_by_id.get(&id)?), at)))
+                .collect();
+            (queues, logs)
+        };
+        for (other, indexes) in logs {
+            self.share_with_log(&other, batch, messages, &indexes);
+        }
+        for (queue, indexes) in queues {
+            self.share(&queue, batch, messages, &indexes, results)?;
+        }
+        Ok(())
+    }
+
+    /// A log further down the route gets its share, partition by partition.
+    fn share_with_log(&mut self, topic: &Arc<Topic>, batch: &Arc<Encoded>, messages: &[Message], indexes: &[u32]) {
+        let partitions = topic.partitions();
+        let count = u32::try_from(partitions.len()).unwrap_or(u32::MAX);
+        let mut shares: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for at in indexes {
+            if let Some(message) = messages.get(*at as usize) {
+                shares.entry(topic.partition_for(message, count)).or_default().push(*at);
+            }
+        }
+        topic.published.fetch_add(indexes.len() as u64, Ordering::Relaxed);
+        self.at_least(topic.definition().resolved.durability.into());
+        for (partition, indexes) in shares {
+            let Some(owned) = partitions.get(partition as usize) else { continue };
+            self.topics.push(TopicShare {
+                topic: Arc::clone(topic),
+                partition,
+                owned: *owned,
+                batch: Arc::clone(batch),
+                selected: all_or(indexes, batch),
+                results: Vec::new(),
+                expected_end: None,
+            });
+        }
+    }
+
+    /// A queue gets its share: what it has seen already is left out, and room is reserved.
+    fn share(
+        &mut self,
+        queue: &Arc<QueueOwner>,
+        batch: &Arc<Encoded>,
+        messages: &[Message],
+        indexes: &[u32],
+        results: &[usize],
+    ) -> Result<(), PublishError> {
+        let mut guard = queue.lock(self.now);
+        let (mut wanted, mut dedup) = (Vec::with_capacity(indexes.len()), Vec::new());
+        for at in indexes {
+            let id = messages.get(*at as usize).and_then(|message| message.dedup_id.as_ref());
+            if let (Some(window), Some(id)) = (&mut guard.dedup, id) {
+                let id = hash_id(id);
+                match window.reserve(id, self.now.wall) {
+                    Ok(true) => dedup.push(id),
+                    Ok(false) => {
+                        if let Some(result) = results.get(*at as usize) {
+                            self.mark_duplicate(*result);
+                        }
+                        continue;
+                    }
+                    Err(limit) => {
+                        guard.cancel_dedup(&dedup);
+                        return Err(PublishError::DedupFull { entity: format!("queue {:?}", &*queue.name), limit });
+                    }
+                }
+            }
+            wanted.push(*at);
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let selected = all_or(wanted, batch);
+        let (count, bytes) = batch.load(&selected);
+        if !guard.machine.reserve(count, bytes) {
+            guard.cancel_dedup(&dedup);
+            return Err(PublishError::QueueFull { queue: queue.name.to_string(), limit: full_limit(queue) });
+        }
+        guard.used();
+        drop(guard);
+        self.at_least(queue.durability());
+        for at in chosen(&selected, batch) {
+            if let Some(result) = results.get(at as usize).and_then(|result| self.results.get_mut(*result)) {
+                result.queues += 1;
+            }
+        }
+        self.queues.push(QueueShare { queue: Arc::clone(queue), batch: Arc::clone(batch), selected, dedup });
+        Ok(())
+    }
+
+    fn fan_out(&mut self, namespace: &Namespace, messages: &[Message], fresh: &[usize], first: usize) {
+        if namespace.live.is_empty() {
+            return;
+        }
+        for at in fresh {
+            let Some(message) = messages.get(*at) else { continue };
+            let to = namespace.live.matches(&message.subject);
+            if to.is_empty() {
+                continue;
+            }
+            if let Some(result) = self.results.get_mut(first + at) {
+                result.live += u32::try_from(to.len()).unwrap_or(u32::MAX);
+            }
+            self.live.push((Arc::new(message.clone()), to));
+        }
+    }
+
+    /// Hands the plan over to a transaction; gives where to find the positions of what is written.
+    pub(crate) fn into_transaction(mut self, transaction: &mut Transaction) -> (Vec<Placed>, Vec<Published>) {
+        transaction.at_least(self.durability.unwrap_or(Durability::Memory));
+        transaction.holds(self.bytes);
+        let mut placed = Vec::new();
+        for share in self.topics.drain(..) {
+            let operation =
+                transaction.append(&share.topic, share.owned, &share.batch, &share.selected, share.expected_end);
+            let deltas = share.batch.metas.iter().map(|meta| meta.delta);
+            placed.push(Placed {
+                operation,
+                partition: share.partition,
+                results: share.results.into_iter().zip(deltas).collect(),
+            });
+        }
+        let at = self.now.wall;
+        let dedup_records =
+            |ids: &[u128]| ids.iter().map(|id| StateRecord::Dedup { id: *id, at }).collect::<Vec<_>>();
+        for share in self.queues.drain(..) {
+            // A few dozen bytes a record: they fit a batch whenever the messages did.
+            let _ = share.queue.state.record(transaction, &dedup_records(&share.dedup), self.now);
+            transaction.enqueue(&share.queue, &share.batch, share.selected, share.dedup);
+        }
+        for (topic, ids) in self.topic_dedup.drain(..) {
+            let _ = topic.state.record(transaction, &dedup_records(&ids), self.now);
+            transaction.topic_dedup(&topic, ids);
+        }
+        for (message, to) in self.live.drain(..) {
+            transaction.live(message, to);
+        }
+        (placed, std::mem::take(&mut self.results))
+    }
+}
+
+impl Drop for Plan {
+    fn drop(&mut self) {
+        for share in self.queues.drain(..) {
+            let (messages, bytes) = share.batch.load(&share.selected);
+            let mut guard = share.queue.lock(self.now);
+            guard.cancel_dedup(&share.dedup);
+            guard.unreserve(messages, bytes);
+        }
+        for (topic, ids) in self.topic_dedup.drain(..) {
+            topic.cancel_dedup(&ids);
+        }
+        self.shared.flush();
+    }
+}
+
+/// Fills in where messages were written.
+pub(crate) fn place(placed: &[Placed], written: &[log::Written], results: &mut [Published]) {
+    for place in placed {
+        let Some(written) = written.get(place.operation) else { continue };
+        for (result, delta) in &place.results {
+            if let Some(result) = results.get_mut(*result) {
+                let offset = written.base.plus(u64::from(*delta));
+                result.position = Some(Position { partition: place.partition, offset });
+            }
+        }
+    }
+}
+
+/// The messages of each partition, by index; one group without a partition if the topic keeps no log.
+fn group_by_partition(
+    topic: &Topic,
+    messages: &[Message],
+    fresh: &[usize],
+    wanted: Option<u32>,
+    count: usize,
+) -> Result<Vec<(Option<u32>, Vec<usize>)>, PublishError> {
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    if let Some(wanted) = wanted
+        && wanted >= count
+    {
+        return Err(PublishError::NotFound { entity: format!("partition {wanted} of topic {:?}", &*topic.name) });
+    }
+    if fresh.is_empty() {
+        return Ok(Vec::new());
+    }
+    if count <= 1 || wanted.is_some() {
+        let partition = wanted.or((count == 1).then_some(0));
+        return Ok(vec![(partition, fresh.to_vec())]);
+    }
+    let mut groups: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for at in fresh {
+        if let Some(message) = messages.get(*at) {
+            groups.entry(topic.partition_for(message, count)).or_default().push(*at);
+        }
+    }
+    Ok(groups.into_iter().map(|(partition, group)| (Some(partition), group)).collect())
+}
+
+/// A selection of these indexes, or all if it is all of them.
+fn all_or(indexes: Vec<u32>, batch: &Encoded) -> Selected {
+    (indexes.len() != batch.metas.len()).then_some(indexes)
+}
+
+fn chosen(selected: &Selected, batch: &Encoded) -> Vec<u32> {
+    match selected {
+        Some(indexes) => indexes.clone(),
+        None => (0..).take(batch.metas.len()).collect(),
+    }
+}
+
+fn full_limit(queue: &QueueOwner) -> String {
+    let rules = queue.rules();
+    let messages = rules.max_messages.map(|max| format!("max_messages {max}"));
+    let bytes = rules.max_bytes.map(|max| format!("max_bytes {max}"));
+    messages.into_iter().chain(bytes).collect::<Vec<_>>().join(", ")
+}
+
+fn route_failure(error: RouteError) -> PublishError {
+    PublishError::Invalid { field: "topic".to_owned(), why: error.to_string() }
+}

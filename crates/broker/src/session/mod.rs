@@ -1,0 +1,194 @@
+//! What one authenticated caller does in one namespace: every operation of the broker, checked and named.
+
+mod admin;
+mod bindings;
+mod consume;
+mod groups;
+mod live;
+mod policies;
+mod publish;
+mod queues;
+mod replay;
+mod topics;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use types::{Now, Offset};
+
+use crate::access::{Action, Grants, Principal};
+use crate::broker::Broker;
+use crate::definitions::DurabilityConfig;
+use crate::errors::AccessError;
+use crate::shared::{Namespace, Shared};
+use crate::views::{ReadFrom, Record};
+
+/// One caller in one namespace. Cheap to clone; a protocol's connection holds one.
+#[derive(Clone)]
+pub struct Session {
+    broker: Broker,
+    principal: Principal,
+    pub(crate) space: Arc<Namespace>,
+}
+
+/// Where a publish goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublishTo {
+    /// Through a topic, by its bindings.
+    Topic(String),
+    /// Straight into a queue.
+    Queue(String),
+    /// To whatever the message's subject reaches: the topic that captures it, and live subscriptions.
+    Subject,
+}
+
+/// What a publish asks for besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublishOptions {
+    /// Stored only if the version is as expected; for a single message to a topic with a key index and one partition per key.
+    pub expect: Option<Expect>,
+    /// Idempotent publish.
+    pub producer: Option<ProducerStamp>,
+    /// This partition of the topic's log rather than the key's.
+    pub partition: Option<u32>,
+    /// Overrides the durability of the topic or queue.
+    pub durability: Option<DurabilityConfig>,
+}
+
+/// The version that a conditional publish expects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expect {
+    /// Whether the message's key or its subject names the series.
+    pub of: ExpectOf,
+    /// The offset of the series' last record; `None` expects that there is none.
+    pub version: Option<Offset>,
+}
+
+/// What names the series of a conditional publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpectOf {
+    /// The message's key.
+    Key,
+    /// The message's subject.
+    Subject,
+}
+
+/// An idempotent producer's stamp: the same stamp is stored once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProducerStamp {
+    /// The producer's id, chosen by it.
+    pub id: String,
+    /// Grows with each instance of the producer; an older one is fenced.
+    pub epoch: u32,
+    /// Sequence of the first message; the messages of one call are numbered on from it.
+    pub sequence: u64,
+}
+
+/// How a queue's messages go back to where they came from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Redrive {
+    /// To this queue; `None` is each message's own source queue.
+    pub to: Option<String>,
+    /// Messages a second; `None` is as fast as it goes.
+    pub rate: Option<f64>,
+    /// At most so many; `None` is all that are there now.
+    pub max: Option<u64>,
+}
+
+/// A receive without a standing consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receive {
+    /// At most so many messages.
+    pub max: usize,
+    /// At most so many bytes; one message is given even if it weighs more.
+    pub max_bytes: u64,
+    /// How long to wait for the first.
+    pub wait: Duration,
+    /// Overrides the queue's lease.
+    pub lease: Option<Duration>,
+    /// Acknowledged as it is handed out.
+    pub auto_ack: bool,
+}
+
+/// A read of a topic's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// Which partition.
+    pub partition: u32,
+    /// From where.
+    pub from: ReadFrom,
+    /// At most so many records.
+    pub max: usize,
+    /// At most so many bytes; one record is given even if it weighs more.
+    pub max_bytes: usize,
+    /// How long to wait for the first.
+    pub wait: Duration,
+}
+
+/// What a read gave.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadAnswer {
+    /// The records.
+    pub records: Vec<Record>,
+    /// Where to go on.
+    pub next: Offset,
+    /// The log's next offset.
+    pub end: Offset,
+}
+
+impl Session {
+    pub(crate) fn new(broker: Broker, principal: Principal, space: Arc<Namespace>) -> Self {
+        Self { broker, principal, space }
+    }
+
+    /// The broker.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// The namespace's name.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.space.name
+    }
+
+    /// The user's name; `None` of an anonymous session.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.principal.name()
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        self.broker.shared()
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        self.shared().clock.now()
+    }
+
+    fn grants(&self) -> Result<Grants, AccessError> {
+        self.shared().users.read().grants(&self.principal, &self.space.name).ok_or(AccessError::Unauthenticated)
+    }
+
+    /// Checks that the caller may do this to the entity of this name.
+    ///
+    /// # Errors
+    /// See [`AccessError`].
+    pub(crate) fn may(&self, action: Action, kind: &str, name: &str) -> Result<(), AccessError> {
+        if self.grants()?.allows(action, name) {
+            return Ok(());
+        }
+        Err(AccessError::Forbidden {
+            user: self.user().unwrap_or("anonymous").to_owned(),
+            action: action.name(),
+            entity: format!("{kind} {name:?}"),
+            namespace: self.space.name.to_string(),
+        })
+    }
+
+    /// Whether the caller may see the entity of this name.
+    pub(crate) fn sees(&self, grants: &Grants, name: &str) -> bool {
+        [Action::Configure, Action::Write, Action::Read].into_iter().any(|action| grants.allows(action, name))
+    }
+}

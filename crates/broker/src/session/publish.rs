@@ -1,0 +1,450 @@
+//! Publishing.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use log::{Durability, Refusal};
+use types::limits::{
+    DEFAULT_MAX_BODY_BYTES, MAX_HEADERS, MAX_HEADERS_BYTES, MAX_KEY_BYTES, MAX_PROPERTY_BYTES, MAX_PUBLISH_BYTES,
+    MAX_PUBLISH_MESSAGES, MAX_SUBJECT_BYTES, MAX_VALUE_DEPTH,
+};
+use types::{Message, MessageId, Now, Offset, Text, Value};
+
+use super::{Expect, ExpectOf, ProducerStamp, PublishOptions, PublishTo, Session};
+use crate::access::Action;
+use crate::errors::{PublishError, SettleError};
+use crate::queue::{Lease, LeaseError, Settle};
+use crate::queues::{QueueOwner, Settling};
+use crate::receipt::Receipt;
+use crate::record::is_own_header;
+use crate::routing::{Placed, Plan, place};
+use crate::state_log::StateRecord;
+use crate::topics::{Topic, hash_id};
+use crate::transaction::{CommitFailure, Transaction};
+use crate::views::Published;
+
+/// How often a conditional publish looks again when others append between its look and its commit.
+const EXPECT_TRIES: usize = 64;
+
+/// A destination that was found, and may be written to.
+enum Destination {
+    Topic(Arc<Topic>),
+    Queue(Arc<QueueOwner>),
+    Live,
+}
+
+impl Session {
+    /// Publishes messages, all or none. Ready when they are durable. Once begun it ends even if nobody waits for it.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; nothing was stored then, but for an unknown end.
+    pub async fn publish(
+        &self,
+        to: &PublishTo,
+        messages: Vec<Message>,
+        options: PublishOptions,
+    ) -> Result<Vec<Published>, PublishError> {
+        let result = self.try_publish(to, messages, options).await;
+        let totals = &self.shared().totals;
+        match &result {
+            Ok(published) => totals.published.fetch_add(published.len() as u64, Ordering::Relaxed),
+            Err(_) => totals.publish_errors.fetch_add(1, Ordering::Relaxed),
+        };
+        result
+    }
+
+    async fn try_publish(
+        &self,
+        to: &PublishTo,
+        mut messages: Vec<Message>,
+        options: PublishOptions,
+    ) -> Result<Vec<Published>, PublishError> {
+        let now = self.now();
+        self.prepare(&mut messages, now)?;
+        if let Some(expect) = &options.expect {
+            return self.publish_expecting(to, messages, &options, expect).await;
+        }
+        let mut plan = Plan::new(self.shared(), now);
+        let mut transaction = Transaction::new();
+        let producer = self.stamp(to, &messages, &options, now)?;
+        if let Some(Stamped::Duplicate(published)) = producer {
+            // The first one may be under way still: it is confirmed when what came before it is durable.
+            transaction.barrier();
+            transaction.commit(self.shared()).await.map_err(storage)?;
+            return Ok(published);
+        }
+        self.plan(&mut plan, to, &messages, &options)?;
+        if let Some(durability) = options.durability {
+            plan.set_durability(durability.into());
+        } else if messages.iter().all(|message| !message.durable) {
+            plan.set_durability(Durability::Memory);
+        }
+        let (placed, mut results) = plan.into_transaction(&mut transaction);
+        if results.iter().any(|result| result.duplicate) {
+            transaction.barrier();
+        }
+        if let Some(Stamped::New(stamp)) = producer {
+            return self.commit_stamped(transaction, stamp, placed, results).await;
+        }
+        let written = transaction.commit(self.shared()).await.map_err(storage)?;
+        place(&placed, &written, &mut results);
+        Ok(results)
+    }
+
+    /// Acknowledges a delivery and publishes what it led to, all or none.
+    ///
+    /// # Errors
+    /// See [`SettleError`]; the delivery is still out then, unless its lease was the reason.
+    pub async fn ack_and_publish(
+        &self,
+        receipt: Receipt,
+        publishes: Vec<(PublishTo, Vec<Message>)>,
+    ) -> Result<Vec<Published>, SettleError> {
+        let now = self.now();
+        let queue = self.queue_of(receipt)?;
+        let failed = |error: PublishError| SettleError::Publish(Box::new(error));
+        let mut plan = Plan::new(self.shared(), now);
+        for (to, mut messages) in publishes {
+            self.prepare(&mut messages, now).map_err(failed)?;
+            self.plan(&mut plan, &to, &messages, &PublishOptions::default()).map_err(failed)?;
+        }
+        let mut transaction = Transaction::new();
+        let mut settling = Settling::default();
+        {
+            let mut guard = queue.lock(now);
+            QueueOwner::settle_one(&mut guard, receipt.lease, Settle::Ack, &mut settling)?;
+            guard.retire_pull();
+        }
+        queue.settle_into(&mut transaction, settling, now)?;
+        let (placed, mut results) = plan.into_transaction(&mut transaction);
+        let written =
+            transaction.commit(self.shared()).await.map_err(|failure| SettleError::Storage(failure.into()))?;
+        place(&placed, &written, &mut results);
+        self.shared().totals.published.fetch_add(results.len() as u64, Ordering::Relaxed);
+        Ok(results)
+    }
+
+    /// Waits while publishers are held back for want of memory.
+    pub async fn memory_ready(&self) {
+        self.shared().memory.wait().await;
+    }
+
+    /// Checks limits and quotas, and gives ids to messages that have none.
+    fn prepare(&self, messages: &mut [Message], now: Now) -> Result<(), PublishError> {
+        if self.shared().memory.is_high() {
+            return Err(PublishError::Backpressure);
+        }
+        let (mut bytes, count) = (0, messages.len());
+        let config = self.space.config();
+        let max_body = config.quota.max_body_bytes.unwrap_or(DEFAULT_MAX_BODY_BYTES as u64);
+        for message in &*messages {
+            check(message, max_body)?;
+            bytes += message.weight_bytes();
+        }
+        within("publish", count, MAX_PUBLISH_MESSAGES, "MAX_PUBLISH_MESSAGES")?;
+        within("publish", bytes, MAX_PUBLISH_BYTES, "MAX_PUBLISH_BYTES")?;
+        if let Some(value) = config.quota.max_stored_bytes
+            && self.space.stored_bytes.load(Ordering::Relaxed) + bytes as u64 > value
+        {
+            return Err(PublishError::Quota { limit: "max_stored_bytes", value });
+        }
+        if let Some(value) = config.quota.max_publish_rate
+            && !self.space.take_rate(count as u64, value, now.mono)
+        {
+            return Err(PublishError::Quota { limit: "max_publish_rate", value });
+        }
+        self.shared().totals.published_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        give_ids(messages);
+        Ok(())
+    }
+
+    /// Adds messages to a plan.
+    fn plan(
+        &self,
+        plan: &mut Plan,
+        to: &PublishTo,
+        messages: &[Message],
+        options: &PublishOptions,
+    ) -> Result<(), PublishError> {
+        if *to != PublishTo::Subject {
+            return self.plan_for(plan, self.destination(to, &[])?, messages, options.partition);
+        }
+        // Runs of messages with the same destination stay together, so that their order does.
+        let mut rest = messages;
+        while let Some(first) = rest.first() {
+            let capture = |message: &Message| self.space.entities.read().captures.capture(&message.subject);
+            let topic = capture(first);
+            let run = rest.iter().take_while(|message| capture(message) == topic).count();
+            let (now, later) = rest.split_at(run);
+            self.plan_for(plan, self.destination(to, &first.subject)?, now, options.partition)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn plan_for(
+        &self,
+        plan: &mut Plan,
+        destination: Destination,
+        messages: &[Message],
+        partition: Option<u32>,
+    ) -> Result<(), PublishError> {
+        match destination {
+            Destination::Queue(queue) => plan.to_queue(&queue, messages),
+            Destination::Topic(topic) => {
+                let definition = topic.definition();
+                if let Some(limit) = definition.resolved.max_body_bytes {
+                    for message in messages {
+                        check_body(message, limit, "max_body_bytes of the topic")?;
+                    }
+                }
+                plan.to_topic(&self.space, &topic, messages, partition)
+            }
+            Destination::Live => {
+                plan.to_live(&self.space, messages);
+                Ok(())
+            }
+        }
+    }
+
+    fn destination(&self, to: &PublishTo, subject: &Bytes) -> Result<Destination, PublishError> {
+        match to {
+            PublishTo::Topic(name) => {
+                self.may(Action::Write, "topic", name)?;
+                let topic = self.space.topic(name).ok_or_else(|| missing("topic", name))?;
+                if topic.definition().config.internal {
+                    let why = "the topic is internal: only other topics feed it".to_owned();
+                    return Err(PublishError::Invalid { field: "topic".to_owned(), why });
+                }
+                Ok(Destination::Topic(topic))
+            }
+            PublishTo::Queue(name) => {
+                self.may(Action::Write, "queue", name)?;
+                self.space.queue(name).map(Destination::Queue).ok_or_else(|| missing("queue", name))
+            }
+            PublishTo::Subject => {
+                let entities = self.space.entities.read();
+                let topic = entities.captures.capture(subject).and_then(|id| entities.topics_by_id.get(&id)).cloned();
+                drop(entities);
+                match topic {
+                    Some(topic) => {
+                        self.may(Action::Write, "topic", &topic.name)?;
+                        Ok(Destination::Topic(topic))
+                    }
+                    None => {
+                        self.may(Action::Write, "subject", &String::from_utf8_lossy(subject))?;
+                        Ok(Destination::Live)
+                    }
+                }
+            }
+        }
+    }
+
+    async fn publish_expecting(
+        &self,
+        to: &PublishTo,
+        messages: Vec<Message>,
+        options: &PublishOptions,
+        expect: &Expect,
+    ) -> Result<Vec<Published>, PublishError> {
+        let invalid = |why: &str| PublishError::Invalid { field: "expect".to_owned(), why: why.to_owned() };
+        let [message] = messages.as_slice() else {
+            return Err(invalid("a conditional publish has exactly one message"));
+        };
+        let Destination::Topic(topic) = self.destination(to, &message.subject)? else {
+            return Err(invalid("only a topic with a log and a key index has versions"));
+        };
+        if !topic.definition().config.key_index {
+            return Err(invalid("the topic keeps no key index; create it with `key_index`"));
+        }
+        let series = match (expect.of, &message.key) {
+            (ExpectOf::Key, Some(key)) => key,
+            (ExpectOf::Subject, None) if !message.subject.is_empty() => &message.subject,
+            (ExpectOf::Key, None) => return Err(invalid("the message has no key")),
+            (ExpectOf::Subject, None) => return Err(invalid("the message has no subject")),
+            (ExpectOf::Subject, Some(_)) => {
+                return Err(invalid("a message with a key is versioned by its key, not by its subject"));
+            }
+        };
+        let partitions = topic.partitions();
+        let count = u32::try_from(partitions.len()).unwrap_or(u32::MAX);
+        let number = options.partition.unwrap_or_else(|| crate::partition::partition_of_key(series, count));
+        let Some(owned) = partitions.get(number as usize) else {
+            return Err(missing("partition", &number.to_string()));
+        };
+        for _ in 0..EXPECT_TRIES {
+            let appended = topic.wait();
+            tokio::pin!(appended);
+            appended.as_mut().enable();
+            let state = self.shared().log.state(owned.log).map_err(read_failure)?;
+            let actual = self.shared().log.key(owned.log, series).map_err(read_failure)?.map(|key| key.last);
+            if actual != expect.version {
+                return Err(PublishError::WrongVersion { actual });
+            }
+            let mut plan = Plan::new(self.shared(), self.now());
+            self.plan_for(&mut plan, Destination::Topic(Arc::clone(&topic)), &messages, Some(number))?;
+            plan.expect_end(state.end);
+            let mut transaction = Transaction::new();
+            let (placed, mut results) = plan.into_transaction(&mut transaction);
+            match transaction.commit(self.shared()).await {
+                Ok(written) => {
+                    place(&placed, &written, &mut results);
+                    return Ok(results);
+                }
+                // Somebody appended, or is about to: look again once that is there.
+                Err(CommitFailure::Refused(Refusal::WrongEnd { .. })) => {
+                    let _ = tokio::time::timeout(std::time::Duration::from_millis(100), appended).await;
+                }
+                Err(failure) => return Err(storage(failure)),
+            }
+        }
+        Err(PublishError::Backpressure)
+    }
+
+    /// Looks at a producer's stamp.
+    fn stamp(
+        &self,
+        to: &PublishTo,
+        messages: &[Message],
+        options: &PublishOptions,
+        now: Now,
+    ) -> Result<Option<Stamped>, PublishError> {
+        let Some(stamp) = &options.producer else { return Ok(None) };
+        let invalid = |why: &str| PublishError::Invalid { field: "producer".to_owned(), why: why.to_owned() };
+        let Destination::Topic(topic) = self.destination(to, messages.first().map_or(&Bytes::new(), |m| &m.subject))?
+        else {
+            return Err(invalid("idempotent producers publish to a topic; use a dedup id for a queue"));
+        };
+        let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
+        let id = hash_id(&stamp.id);
+        let verdict = topic.producers.lock().begin(id, stamp.epoch, stamp.sequence, count, now.wall)?;
+        Ok(Some(match verdict {
+            Some(base) => Stamped::Duplicate(duplicates(messages, base)),
+            None => Stamped::New(Stamp { topic, id, stamp: stamp.clone(), count }),
+        }))
+    }
+
+    async fn commit_stamped(
+        &self,
+        mut transaction: Transaction,
+        stamp: Stamp,
+        placed: Vec<Placed>,
+        mut results: Vec<Published>,
+    ) -> Result<Vec<Published>, PublishError> {
+        let now = self.now();
+        let Stamp { topic, id, stamp, count } = stamp;
+        let (epoch, sequence) = (stamp.epoch, stamp.sequence);
+        let record = StateRecord::Producer { partition: 0, id, epoch, sequence, count, base: None };
+        topic.state.record(&mut transaction, &[record], now)?;
+        let (send, receive) = tokio::sync::oneshot::channel();
+        // The end is taken up even if nobody waits, or the producer could never go on.
+        transaction.submit(self.shared(), move |result| {
+            topic.producers.lock().end(id, epoch, sequence, count, result.is_ok());
+            drop(send.send(result));
+        });
+        let result = receive.await.unwrap_or_else(|_| Err(CommitFailure::Unknown("the storage stopped".to_owned())));
+        let written = result.map_err(storage)?;
+        place(&placed, &written, &mut results);
+        Ok(results)
+    }
+}
+
+/// What a producer's stamp says.
+enum Stamped {
+    New(Stamp),
+    Duplicate(Vec<Published>),
+}
+
+/// A stamp to be confirmed or taken back.
+struct Stamp {
+    topic: Arc<Topic>,
+    id: u128,
+    stamp: ProducerStamp,
+    count: u32,
+}
+
+fn duplicates(messages: &[Message], _base: Option<Offset>) -> Vec<Published> {
+    let id = |message: &Message| message.id.clone().unwrap_or(MessageId::Uuid([0; 16]));
+    messages
+        .iter()
+        .map(|message| Published { id: id(message), queues: 0, position: None, duplicate: true, live: 0 })
+        .collect()
+}
+
+/// Gives ids to messages that have none: UUIDs of version 7 that follow each other.
+fn give_ids(messages: &mut [Message]) {
+    let mut next = None;
+    for message in messages.iter_mut().filter(|message| message.id.is_none()) {
+        let number = next.unwrap_or_else(|| uuid::Uuid::now_v7().as_u128());
+        message.id = Some(MessageId::Uuid(number.to_be_bytes()));
+        // The low 62 bits are random; a run of a publish's length hardly ever carries out of them.
+        next = Some((number & !0x3fff_ffff_ffff_ffff) | (number.wrapping_add(1) & 0x3fff_ffff_ffff_ffff));
+    }
+}
+
+fn within(what: &'static str, size: usize, limit: usize, limit_name: &'static str) -> Result<(), PublishError> {
+    if size <= limit {
+        return Ok(());
+    }
+    Err(PublishError::TooLarge { what, size: size as u64, limit: limit as u64, limit_name })
+}
+
+fn check_body(message: &Message, limit: u64, limit_name: &'static str) -> Result<(), PublishError> {
+    let size = message.body.as_ref().map_or(0, |body| body.len() as u64);
+    if size <= limit {
+        return Ok(());
+    }
+    Err(PublishError::TooLarge { what: "body", size, limit, limit_name })
+}
+
+/// Checks a message against the limits that hold for all protocols.
+fn check(message: &Message, max_body: u64) -> Result<(), PublishError> {
+    check_body(message, max_body, "max_body_bytes")?;
+    within("subject", message.subject.len(), MAX_SUBJECT_BYTES, "MAX_SUBJECT_BYTES")?;
+    within("key", message.key.as_ref().map_or(0, Bytes::len), MAX_KEY_BYTES, "MAX_KEY_BYTES")?;
+    let property = |what, text: Option<&Text>| {
+        within(what, text.map_or(0, |text| text.bytes().len()), MAX_PROPERTY_BYTES, "MAX_PROPERTY_BYTES")
+    };
+    property("content type", message.content_type.as_ref())?;
+    property("correlation id", message.correlation_id.as_ref())?;
+    property("reply-to", message.reply_to.as_ref())?;
+    property("dedup id", message.dedup_id.as_ref())?;
+    if let Some(MessageId::Text(id)) = &message.id {
+        property("message id", Some(id))?;
+    }
+    within("number of headers", message.headers.len(), MAX_HEADERS, "MAX_HEADERS")?;
+    let mut bytes = 0;
+    for (name, value) in &message.headers {
+        if is_own_header(name) {
+            let why = "this name is reserved; set the message's field of that name instead".to_owned();
+            return Err(PublishError::Invalid { field: format!("headers.{name}"), why });
+        }
+        if depth(value) > MAX_VALUE_DEPTH {
+            let why = format!("values nest at most {MAX_VALUE_DEPTH} deep (MAX_VALUE_DEPTH)");
+            return Err(PublishError::Invalid { field: format!("headers.{name}"), why });
+        }
+        bytes += name.bytes().len() + value.weight_bytes();
+    }
+    within("headers", bytes, MAX_HEADERS_BYTES, "MAX_HEADERS_BYTES")
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::List(values) => 1 + values.iter().map(depth).max().unwrap_or(0),
+        Value::Map(entries) => 1 + entries.iter().map(|(_, value)| depth(value)).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fn missing(kind: &str, name: &str) -> PublishError {
+    PublishError::NotFound { entity: format!("{kind} {name:?}") }
+}
+
+fn storage(failure: CommitFailure) -> PublishError {
+    PublishError::Storage(failure.into())
+}
+
+fn read_failure(error: log::ReadError) -> PublishError {
+    PublishError::Storage(crate::errors::StorageError::Damaged(error.to_string()))
+}

@@ -1,0 +1,339 @@
+//! Queues: declaring, changing, deleting, looking.
+
+use std::sync::Arc;
+
+use log::{Cleanup, LogConfig};
+use types::{EntityId, check_name};
+
+use super::Session;
+use super::admin::{Change, difference};
+use crate::access::Action;
+use crate::definitions::{BindingTarget, DeadLetterConfig, QueueConfig};
+use crate::errors::{ConsumeError, DeclareError};
+use crate::meta::MetaRecord;
+use crate::queue::QueueMachine;
+use crate::queues::{QueueDefinition, QueueOwner};
+use crate::shared::{Namespace, Shared, log_of, state_log_of};
+use crate::transaction::{Owned, Transaction};
+use crate::validate::validate_queue;
+use crate::views::{Declared, QueueInfo};
+
+impl Session {
+    /// Makes a queue, and its dead-letter queue if that is missing. One that exists with the same definition is fine; with another
+    /// definition it is changed if `update`, and refused otherwise.
+    ///
+    /// # Errors
+    /// See [`DeclareError`].
+    pub async fn declare_queue(
+        &self,
+        name: &str,
+        config: QueueConfig,
+        update: bool,
+    ) -> Result<(Declared, QueueInfo), DeclareError> {
+        check_name(name)?;
+        self.may(Action::Configure, "queue", name)?;
+        validate_queue(&config)?;
+        let change = Change::begin(self.shared()).await;
+        if let Some(queue) = self.space.queue(name) {
+            return self.redeclare_queue(change, &queue, config, update).await;
+        }
+        let quota = self.space.config().quota.max_queues;
+        Self::check_quota("max_queues", quota, self.space.entities.read().queues.len())?;
+        let queue = make_queue(self.shared(), &self.space, change, name, config).await?;
+        Ok((Declared::Created, self.queue_info(&queue)))
+    }
+
+    async fn redeclare_queue(
+        &self,
+        mut change: Change,
+        queue: &Arc<QueueOwner>,
+        mut config: QueueConfig,
+        update: bool,
+    ) -> Result<(Declared, QueueInfo), DeclareError> {
+        let have = queue.definition();
+        keep_secret(&mut config, &have.config);
+        if have.config == config {
+            return Ok((Declared::Unchanged, self.queue_info(queue)));
+        }
+        let entity = format!("queue {:?}", &*queue.name);
+        if !update {
+            return Err(DeclareError::Conflict { entity, difference: difference(&have.config, &config) });
+        }
+        if have.config.volatile != config.volatile {
+            let difference = "volatile cannot change; delete the queue and make it anew".to_owned();
+            return Err(DeclareError::Conflict { entity, difference });
+        }
+        let definition = self.space.queue_definition(&queue.name, config.clone());
+        let (namespace, id) = (self.space.id.0, queue.id.0);
+        change.record(MetaRecord::PutQueue { namespace, id, name: queue.name.to_string(), config: Box::new(config) });
+        let dead_letter = dead_letter_to_make(&self.space, &definition.resolved.dead_letter);
+        let dead_letter = dead_letter.map(|name| plan_queue(&self.space, &mut change, &name, dead_letter_config()));
+        let _held = change.commit(self.shared()).await?;
+        let now = self.now();
+        if let Some(planned) = dead_letter {
+            planned.install(self.shared(), &self.space);
+        }
+        queue.redefine(definition, now);
+        self.shared().changed();
+        Ok((Declared::Updated, self.queue_info(queue)))
+    }
+
+    /// Deletes a queue with its messages and bindings. Gives the number of messages that went with it.
+    ///
+    /// # Errors
+    /// See [`DeclareError`]. A queue that gets another's dead letters is in use.
+    pub async fn delete_queue(&self, name: &str, if_unused: bool, if_empty: bool) -> Result<u64, DeclareError> {
+        self.may(Action::Configure, "queue", name)?;
+        let change = Change::begin(self.shared()).await;
+        let queue = self.space.queue(name).ok_or_else(|| Self::not_found("queue", name))?;
+        let entity = format!("queue {name:?}");
+        if let Some(source) = self.space.dead_letter_sources(name).first() {
+            let by = format!("dead letters of queue {source:?} go to it; delete that queue first, or change it");
+            return Err(DeclareError::InUse { entity, by });
+        }
+        let info = self.queue_info(&queue);
+        if if_unused && info.consumers > 0 {
+            return Err(DeclareError::InUse { entity, by: format!("{} consumers", info.consumers) });
+        }
+        let depth = info.depth;
+        let messages = depth.ready + depth.delayed + depth.parked + depth.in_flight;
+        if if_empty && messages > 0 {
+            return Err(DeclareError::InUse { entity, by: format!("{messages} messages") });
+        }
+        remove_queue(self.shared(), &self.space, change, &queue).await?;
+        Ok(messages)
+    }
+
+    /// One queue.
+    ///
+    /// # Errors
+    /// See [`DeclareError`].
+    pub fn queue(&self, name: &str) -> Result<QueueInfo, DeclareError> {
+        let queue = self.space.queue(name).filter(|_| self.grants().is_ok_and(|grants| self.sees(&grants, name)));
+        match queue {
+            Some(queue) => Ok(self.queue_info(&queue)),
+            None => {
+                self.may(Action::Read, "queue", name)?;
+                Err(Self::not_found("queue", name))
+            }
+        }
+    }
+
+    /// All queues that the user may see, by name.
+    ///
+    /// # Errors
+    /// See [`DeclareError`].
+    pub fn queues(&self) -> Result<Vec<QueueInfo>, DeclareError> {
+        let grants = self.grants()?;
+        let queues: Vec<Arc<QueueOwner>> = self.space.entities.read().queues.values().cloned().collect();
+        Ok(queues.iter().filter(|queue| self.sees(&grants, &queue.name)).map(|queue| self.queue_info(queue)).collect())
+    }
+
+    /// Removes all messages that wait; gives their number.
+    ///
+    /// # Errors
+    /// See [`DeclareError`].
+    pub async fn purge(&self, name: &str) -> Result<u64, DeclareError> {
+        self.may(Action::Read, "queue", name)?;
+        let queue = self.space.queue(name).ok_or_else(|| Self::not_found("queue", name))?;
+        Ok(queue.purge(self.shared(), self.now()).await?)
+    }
+
+    fn queue_info(&self, queue: &QueueOwner) -> QueueInfo {
+        queue.info(self.shared(), self.now())
+    }
+}
+
+/// A push consumer's secret is never shown, so a definition that was shown and comes back without one keeps it.
+fn keep_secret(config: &mut QueueConfig, have: &QueueConfig) {
+    if let (Some(new), Some(old)) = (&mut config.webhook, &have.webhook)
+        && new.secret.is_none()
+    {
+        new.secret.clone_from(&old.secret);
+    }
+}
+
+/// A queue that is planned: its logs are made with the change that defines it.
+pub(crate) struct PlannedQueue {
+    id: EntityId,
+    name: String,
+    logs: (Owned, Owned),
+    definition: QueueDefinition,
+}
+
+/// The definition of a dead-letter queue that is made by itself: nothing is ever lost there.
+pub(crate) fn dead_letter_config() -> QueueConfig {
+    QueueConfig {
+        dead_letter: Some(DeadLetterConfig::None),
+        retry: Some(crate::definitions::RetryConfig { max_attempts: Some(0), ..Default::default() }),
+        ..QueueConfig::default()
+    }
+}
+
+/// The name of the dead-letter queue, if one is named that does not exist.
+fn dead_letter_to_make(space: &Namespace, target: &DeadLetterConfig) -> Option<String> {
+    match target {
+        DeadLetterConfig::Queue(name) if space.queue(name).is_none() => Some(name.clone()),
+        _ => None,
+    }
+}
+
+pub(crate) fn queue_log_config(space: &str, name: &str, volatile: bool) -> (LogConfig, LogConfig) {
+    let config = |label| LogConfig { label, cleanup: Cleanup::default(), key_index: false, volatile };
+    (config(format!("queue {space}/{name}")), config(format!("state of queue {space}/{name}")))
+}
+
+fn plan_queue(space: &Namespace, change: &mut Change, name: &str, config: QueueConfig) -> PlannedQueue {
+    let id = change.meta.new_id();
+    let (messages, state) = queue_log_config(&space.name, name, config.volatile);
+    let logs = (change.create_log(log_of(id, 0), messages), change.create_log(state_log_of(id), state));
+    if !config.volatile {
+        let (namespace, config) = (space.id.0, Box::new(config.clone()));
+        change.record(MetaRecord::PutQueue { namespace, id: id.0, name: name.to_owned(), config });
+    }
+    PlannedQueue { id, name: name.to_owned(), logs, definition: space.queue_definition(name, config) }
+}
+
+impl PlannedQueue {
+    fn install(self, shared: &Shared, space: &Namespace) -> Arc<QueueOwner> {
+        let now = shared.clock.now();
+        let owner = QueueOwner::new(self.id, space.id, &self.name, self.logs, self.definition, now);
+        install_queue(shared, space, Arc::new(owner))
+    }
+}
+
+/// Puts a queue into the namespace.
+pub(crate) fn install_queue(shared: &Shared, space: &Namespace, owner: Arc<QueueOwner>) -> Arc<QueueOwner> {
+    shared.queues.write().insert(owner.id, Arc::clone(&owner));
+    let mut entities = space.entities.write();
+    entities.queues.insert(Arc::clone(&owner.name), Arc::clone(&owner));
+    entities.queues_by_id.insert(owner.id, Arc::clone(&owner));
+    owner
+}
+
+/// Makes a queue, and its dead-letter queue if that is missing, in one change.
+///
+/// # Errors
+/// If the storage refuses.
+pub(crate) async fn make_queue(
+    shared: &Arc<Shared>,
+    space: &Arc<Namespace>,
+    mut change: Change,
+    name: &str,
+    config: QueueConfig,
+) -> Result<Arc<QueueOwner>, DeclareError> {
+    let planned = plan_queue(space, &mut change, name, config);
+    let target = &planned.definition.resolved.dead_letter;
+    let dead_letter = dead_letter_to_make(space, target).filter(|target| target != name);
+    let dead_letter = dead_letter.map(|name| plan_queue(space, &mut change, &name, dead_letter_config()));
+    let _held = change.commit(shared).await?;
+    if let Some(dead_letter) = dead_letter {
+        dead_letter.install(shared, space);
+    }
+    let queue = planned.install(shared, space);
+    shared.changed();
+    Ok(queue)
+}
+
+/// Removes a queue with its messages and bindings.
+///
+/// # Errors
+/// If the storage refuses.
+pub(crate) async fn remove_queue(
+    shared: &Arc<Shared>,
+    space: &Arc<Namespace>,
+    mut change: Change,
+    queue: &Arc<QueueOwner>,
+) -> Result<(), DeclareError> {
+    let bindings = space.bindings_at(None, &BindingTarget::Queue(queue.name.to_string()));
+    for binding in &bindings {
+        change.record(MetaRecord::DeleteBinding { id: binding.0 });
+    }
+    change.record(MetaRecord::DeleteQueue { id: queue.id.0 });
+    change.remove_log(queue.owned());
+    change.remove_log(queue.state.owned());
+    let _held = change.commit(shared).await?;
+    {
+        let mut entities = space.entities.write();
+        for binding in bindings {
+            entities.bindings.remove(&binding);
+            entities.router.remove_binding(binding);
+        }
+        entities.queues.remove(&queue.name);
+        entities.queues_by_id.remove(&queue.id);
+    }
+    shared.queues.write().remove(&queue.id);
+    let now = shared.clock.now();
+    let counters = queue.lock(now).meter.counters;
+    shared.totals.keep(&counters);
+    queue.delete(now);
+    shared.changed();
+    Ok(())
+}
+
+impl QueueOwner {
+    /// What there is to say of the queue, in O(1).
+    pub(crate) fn info(&self, shared: &Shared, now: types::Now) -> QueueInfo {
+        let definition = self.definition();
+        let disk_bytes = shared.log.state(self.owned().log).map_or(0, |state| state.disk_bytes);
+        let mut guard = self.lock(now);
+        guard.meter.sample(now.mono);
+        let depth = guard.machine.depth();
+        QueueInfo {
+            id: self.id,
+            name: self.name.to_string(),
+            config: definition.config.clone(),
+            rules: definition.resolved.rules.clone(),
+            dead_letter: definition.resolved.dead_letter.clone(),
+            policy: definition.resolved.policy.clone(),
+            depth,
+            counters: guard.meter.counters,
+            rates: guard.meter.rates(),
+            consumers: guard.consumers,
+            paused_consumers: guard.machine.paused_consumers(now),
+            oldest_age: depth.oldest.map(|oldest| now.wall.since(oldest)),
+            disk_bytes,
+            redrive: Self::redrive_info(&guard),
+            damage: self.damage.clone(),
+        }
+    }
+
+    /// Removes all messages that wait; gives their number.
+    ///
+    /// # Errors
+    /// If the storage refuses; the messages are in the log then, and come back with a restart.
+    pub(crate) async fn purge(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        now: types::Now,
+    ) -> Result<u64, crate::errors::StorageError> {
+        let purge = self.lock(now).machine.purge(now);
+        if purge.messages == 0 {
+            return Ok(0);
+        }
+        let mut ranges = Vec::with_capacity(purge.keep.len() + 1);
+        let mut from = types::Offset::ZERO;
+        for keep in purge.keep.iter().chain([&purge.before]) {
+            if from < *keep {
+                ranges.push(from..*keep);
+            }
+            from = keep.next();
+        }
+        let mut transaction = Transaction::new();
+        transaction.at_least(self.durability());
+        transaction.operation(self.owned().target(log::Operation::Delete { ranges, weight: purge.weight }));
+        transaction.commit(shared).await?;
+        Ok(purge.messages)
+    }
+}
+
+impl From<ConsumeError> for DeclareError {
+    fn from(error: ConsumeError) -> Self {
+        match error {
+            ConsumeError::Access(error) => error.into(),
+            ConsumeError::Storage(error) => error.into(),
+            ConsumeError::NotFound { entity } => Self::NotFound { entity },
+            error => Self::Invalid { field: "queue".to_owned(), why: error.to_string() },
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Small records beside a log of messages: attempts, dedup ids, producers' sequences. docs/formats/state-records.md draws them.
+//!
+//! A state log is replayed from its last snapshot. When the records since then outnumber what a snapshot would hold, a new one is
+//! written and everything before it is trimmed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use log::{Append, Durability, Operation};
+use types::{Now, Offset, Timestamp};
+
+use crate::errors::StorageError;
+use crate::meta::plain_batch;
+use crate::queue::{History, RetryRecord};
+use crate::shared::Shared;
+use crate::transaction::{Owned, Transaction};
+
+/// Records between snapshots, at least.
+const MIN_SNAPSHOT_INTERVAL: u64 = 4_096;
+
+/// A small record of an entity's state.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum StateRecord {
+    /// Everything before is void: a snapshot begins.
+    Reset,
+    /// A message failed and waits.
+    Retry(RetryRecord),
+    /// A message that failed is gone: its [`Retry`](Self::Retry) is void.
+    Forget(Offset),
+    /// Messages before this offset may have been handed out.
+    DeliveredTo(Offset),
+    /// A dedup id was taken.
+    Dedup { id: u128, at: Timestamp },
+    /// A producer's last batch: so many messages from this sequence on, the first at this offset.
+    Producer { partition: u32, id: u128, epoch: u32, sequence: u64, count: u32, base: Option<Offset> },
+}
+
+impl StateRecord {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(48);
+        match self {
+            Self::Reset => out.put_u8(0),
+            Self::Retry(retry) => {
+                out.put_u8(1);
+                out.put_u64(retry.offset.0);
+                out.put_i64(retry.due.0);
+                out.put_u32(retry.history.attempts);
+                put_optional(&mut out, retry.key);
+                put_optional(&mut out, retry.history.first_failed.map(|time| time.0 as u64));
+                put_optional(&mut out, retry.history.last_failed.map(|time| time.0 as u64));
+                out.put_slice(retry.history.last_error.as_deref().unwrap_or_default().as_bytes());
+            }
+            Self::Forget(offset) => {
+                out.put_u8(2);
+                out.put_u64(offset.0);
+            }
+            Self::DeliveredTo(offset) => {
+                out.put_u8(3);
+                out.put_u64(offset.0);
+            }
+            Self::Dedup { id, at } => {
+                out.put_u8(4);
+                out.put_u128(*id);
+                out.put_i64(at.0);
+            }
+            Self::Producer { partition, id, epoch, sequence, count, base } => {
+                out.put_u8(5);
+                out.put_u32(*partition);
+                out.put_u128(*id);
+                out.put_u32(*epoch);
+                out.put_u64(*sequence);
+                out.put_u32(*count);
+                put_optional(&mut out, base.map(|base| base.0));
+            }
+        }
+        out.freeze()
+    }
+
+    /// Reads a record; `None` if it is not one.
+    pub(crate) fn decode(mut bytes: &[u8]) -> Option<Self> {
+        Some(match bytes.try_get_u8().ok()? {
+            0 => Self::Reset,
+            1 => {
+                let offset = Offset(bytes.try_get_u64().ok()?);
+                let due = Timestamp(bytes.try_get_i64().ok()?);
+                let attempts = bytes.try_get_u32().ok()?;
+                let key = take_optional(&mut bytes)?;
+                let first_failed = take_optional(&mut bytes)?.map(|time| Timestamp(time as i64));
+                let last_failed = take_optional(&mut bytes)?.map(|time| Timestamp(time as i64));
+                let error = std::str::from_utf8(bytes).ok()?;
+                let last_error = (!error.is_empty()).then(|| Arc::from(error));
+                Self::Retry(RetryRecord {
+                    offset,
+                    key,
+                    due,
+                    history: History { attempts, first_failed, last_failed, last_error },
+                })
+            }
+            2 => Self::Forget(Offset(bytes.try_get_u64().ok()?)),
+            3 => Self::DeliveredTo(Offset(bytes.try_get_u64().ok()?)),
+            4 => Self::Dedup { id: bytes.try_get_u128().ok()?, at: Timestamp(bytes.try_get_i64().ok()?) },
+            5 => Self::Producer {
+                partition: bytes.try_get_u32().ok()?,
+                id: bytes.try_get_u128().ok()?,
+                epoch: bytes.try_get_u32().ok()?,
+                sequence: bytes.try_get_u64().ok()?,
+                count: bytes.try_get_u32().ok()?,
+                base: take_optional(&mut bytes)?.map(Offset),
+            },
+            _ => return None,
+        })
+    }
+}
+
+fn put_optional(out: &mut BytesMut, value: Option<u64>) {
+    out.put_u8(u8::from(value.is_some()));
+    out.put_u64(value.unwrap_or(0));
+}
+
+fn take_optional(bytes: &mut &[u8]) -> Option<Option<u64>> {
+    let there = bytes.try_get_u8().ok()?;
+    let value = bytes.try_get_u64().ok()?;
+    Some((there == 1).then_some(value))
+}
+
+/// The state log of one entity.
+pub(crate) struct StateLog {
+    owned: Owned,
+    since_snapshot: AtomicU64,
+    snapshot_size: AtomicU64,
+    snapshotting: AtomicBool,
+}
+
+impl StateLog {
+    pub(crate) fn new(owned: Owned) -> Self {
+        Self {
+            owned,
+            since_snapshot: AtomicU64::new(0),
+            snapshot_size: AtomicU64::new(0),
+            snapshotting: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn owned(&self) -> Owned {
+        self.owned
+    }
+
+    /// Adds records to a transaction.
+    ///
+    /// # Errors
+    /// If they are more than a batch holds.
+    pub(crate) fn record(
+        &self,
+        transaction: &mut Transaction,
+        records: &[StateRecord],
+        now: Now,
+    ) -> Result<(), StorageError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let encoded: Vec<Bytes> = records.iter().map(StateRecord::encode).collect();
+        let batch = plain_batch(&encoded, now.wall)?;
+        transaction.operation(self.owned.target(Operation::Append(Append { batch, selection: None, weight: 0 })));
+        self.since_snapshot.fetch_add(records.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether a snapshot is due.
+    pub(crate) fn wants_snapshot(&self) -> bool {
+        let since = self.since_snapshot.load(Ordering::Relaxed);
+        since > MIN_SNAPSHOT_INTERVAL.max(2 * self.snapshot_size.load(Ordering::Relaxed))
+            && !self.snapshotting.load(Ordering::Relaxed)
+    }
+
+    /// Writes a snapshot of these records, then trims what it replaces. In the background: nothing waits for it.
+    pub(crate) fn snapshot(self: &Arc<Self>, shared: &Arc<Shared>, records: Vec<StateRecord>, now: Now) {
+        if self.snapshotting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let size = records.len() as u64;
+        let mut transaction = Transaction::new();
+        transaction.at_least(Durability::Os);
+        let mut all = vec![StateRecord::Reset];
+        all.extend(records);
+        let mut fits = true;
+        for chunk in all.chunks(100_000) {
+            fits &= self.record(&mut transaction, chunk, now).is_ok();
+        }
+        if !fits {
+            self.snapshotting.store(false, Ordering::Release);
+            return;
+        }
+        let (state, trimmer) = (Arc::clone(self), Arc::clone(shared));
+        transaction.submit(shared, move |result| {
+            if let Ok(written) = result
+                && let Some(first) = written.first()
+            {
+                state.since_snapshot.store(0, Ordering::Relaxed);
+                state.snapshot_size.store(size, Ordering::Relaxed);
+                let mut trim = Transaction::new();
+                trim.at_least(Durability::Os);
+                trim.operation(state.owned.target(Operation::Trim(first.base)));
+                trim.submit(&trimmer, |_| {});
+            }
+            state.snapshotting.store(false, Ordering::Release);
+        });
+    }
+
+    /// Calls `each` with every record since the last snapshot. Records that a newer version wrote are an error: guessing would lose state.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub(crate) fn replay(&self, shared: &Shared, mut each: impl FnMut(StateRecord)) -> Result<(), StorageError> {
+        let mut count = 0;
+        shared.read_all(self.owned.log, |value| {
+            let record = StateRecord::decode(value)
+                .ok_or_else(|| StorageError::Damaged(format!("a state record of log {} cannot be read", self.owned.log)))?;
+            count = if record == StateRecord::Reset { 0 } else { count + 1 };
+            each(record);
+            Ok(())
+        })?;
+        self.since_snapshot.store(count, Ordering::Relaxed);
+        Ok(())
+    }
+}

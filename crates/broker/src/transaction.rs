@@ -1,0 +1,323 @@
+//! One commit, and what it means for the state machines once it has ended.
+//!
+//! Every change of durable state goes through here: a publish, an acknowledgement, a dead-letter move, an acknowledgement with
+//! what it led to. Machines are told in the order of the commits, because the log calls completions in that order.
+
+use std::sync::Arc;
+
+use log::{Append, Commit, CommitOutcome, Durability, Operation, Refusal, Target, Written};
+use log::batch::{RecordBatch, RecordBlock};
+use types::{Epoch, LogId, Message, Now, Offset};
+
+use crate::errors::StorageError;
+use crate::live::LiveBuffer;
+use crate::queues::QueueOwner;
+use crate::record::Meta;
+use crate::shared::Shared;
+use crate::topics::Topic;
+
+/// Operations that happen together, and their consequences.
+#[derive(Default)]
+pub(crate) struct Transaction {
+    operations: Vec<Target>,
+    after: Vec<After>,
+    durability: Option<Durability>,
+    bytes: u64,
+    barrier: bool,
+}
+
+/// What follows an operation. If the commit fails, each is undone instead.
+enum After {
+    /// Records reached a queue.
+    Enqueue { queue: Arc<QueueOwner>, operation: usize, batch: Arc<Encoded>, selected: Option<Vec<u32>>, dedup: Vec<u128> },
+    /// Messages left a queue.
+    Departed { queue: Arc<QueueOwner>, offsets: Vec<Offset> },
+    /// Records reached a topic's log.
+    Appended { topic: Arc<Topic> },
+    /// A topic's dedup ids are taken.
+    TopicDedup { topic: Arc<Topic>, ids: Vec<u128> },
+    /// Messages for live subscribers.
+    Live { message: Arc<Message>, to: Vec<Arc<LiveBuffer>> },
+}
+
+/// A batch with what machines must know of its records.
+pub(crate) struct Encoded {
+    pub(crate) batch: RecordBatch,
+    pub(crate) block: Arc<RecordBlock>,
+    pub(crate) metas: Vec<Meta>,
+}
+
+/// Why a commit did not end well.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum CommitFailure {
+    /// It did not happen.
+    Refused(Refusal),
+    /// It may have happened.
+    Unknown(String),
+}
+
+impl From<CommitFailure> for StorageError {
+    fn from(failure: CommitFailure) -> Self {
+        match failure {
+            CommitFailure::Unknown(why) => Self::Unknown(why),
+            CommitFailure::Refused(refusal) => {
+                let text = refusal.to_string();
+                match refusal {
+                    Refusal::DiskFull { .. } => Self::Full(text),
+                    Refusal::Poisoned(_) => Self::Failed(text),
+                    Refusal::Overloaded { .. } => Self::Overloaded(text),
+                    Refusal::Damaged(_) => Self::Damaged(text),
+                    _ => Self::Unavailable(text),
+                }
+            }
+        }
+    }
+}
+
+/// A log and the epoch under which this broker owns it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owned {
+    pub(crate) log: LogId,
+    pub(crate) epoch: Epoch,
+}
+
+impl Owned {
+    pub(crate) fn target(self, operation: Operation) -> Target {
+        Target { log: self.log, epoch: self.epoch, expected_end: None, operation }
+    }
+}
+
+/// How a batch's records are chosen for one target: those with these indexes, ascending; all of them if `None`.
+pub(crate) type Selected = Option<Vec<u32>>;
+
+impl Encoded {
+    /// Encodes messages and reads back what machines must know.
+    ///
+    /// # Errors
+    /// Says in words what cannot be encoded.
+    pub(crate) fn new(messages: &[Message], now: Now, index_subject: bool) -> Result<Self, String> {
+        let batch = crate::record::encode(messages, now.wall, index_subject).map_err(|error| error.to_string())?;
+        Self::from_batch(batch).map_err(|error| error.to_string())
+    }
+
+    /// Reads what machines must know of a batch.
+    ///
+    /// # Errors
+    /// If a record is malformed.
+    pub(crate) fn from_batch(batch: RecordBatch) -> Result<Self, log::batch::BatchError> {
+        let block = Arc::new(batch.block()?);
+        let metas = crate::record::metas(&block)?;
+        Ok(Self { batch, block, metas })
+    }
+
+    fn chosen<'a>(&'a self, selected: &'a Selected) -> Box<dyn Iterator<Item = &'a Meta> + 'a> {
+        match selected {
+            None => Box::new(self.metas.iter()),
+            Some(indexes) => Box::new(indexes.iter().filter_map(|at| self.metas.get(*at as usize))),
+        }
+    }
+
+    /// Number and weight of the chosen records.
+    pub(crate) fn load(&self, selected: &Selected) -> (u64, u64) {
+        self.chosen(selected).fold((0, 0), |(count, bytes), meta| (count + 1, bytes + u64::from(meta.weight)))
+    }
+
+    fn append(&self, selected: &Selected) -> Append {
+        let selection = selected.as_ref().map(|_| {
+            let mut ranges: Vec<std::ops::Range<u32>> = Vec::new();
+            for meta in self.chosen(selected) {
+                match ranges.last_mut() {
+                    Some(last) if last.end == meta.delta => last.end += 1,
+                    _ => ranges.push(meta.delta..meta.delta + 1),
+                }
+            }
+            ranges
+        });
+        Append { batch: self.batch.clone(), selection, weight: self.load(selected).1 }
+    }
+}
+
+impl Transaction {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether there is nothing to commit (there may be live messages to hand out).
+    pub(crate) fn is_empty(&self) -> bool {
+        self.operations.is_empty()
+    }
+
+    /// Bytes of messages that it holds in memory until it ends.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// At least this durability.
+    pub(crate) fn at_least(&mut self, durability: Durability) {
+        self.durability = self.durability.max(Some(durability));
+    }
+
+    /// Adds an operation as it is; gives its index among what was written.
+    pub(crate) fn operation(&mut self, target: Target) -> usize {
+        self.operations.push(target);
+        self.operations.len() - 1
+    }
+
+    /// Records for a queue, whose room is reserved; they are given back to it if the commit fails.
+    pub(crate) fn enqueue(&mut self, queue: &Arc<QueueOwner>, batch: &Arc<Encoded>, selected: Selected, dedup: Vec<u128>) {
+        let operation = self.operation(queue.owned().target(Operation::Append(batch.append(&selected))));
+        self.after.push(After::Enqueue {
+            queue: Arc::clone(queue),
+            operation,
+            batch: Arc::clone(batch),
+            selected,
+            dedup,
+        });
+    }
+
+    /// Records for a topic's partition; gives the operation's index.
+    pub(crate) fn append(
+        &mut self,
+        topic: &Arc<Topic>,
+        partition: Owned,
+        batch: &Arc<Encoded>,
+        selected: &Selected,
+        expected_end: Option<Offset>,
+    ) -> usize {
+        let mut target = partition.target(Operation::Append(batch.append(selected)));
+        target.expected_end = expected_end;
+        self.after.push(After::Appended { topic: Arc::clone(topic) });
+        self.operation(target)
+    }
+
+    /// Messages that leave a queue.
+    pub(crate) fn depart(&mut self, queue: &Arc<QueueOwner>, mut offsets: Vec<Offset>, weight: u64) {
+        offsets.sort_unstable();
+        let mut ranges: Vec<std::ops::Range<Offset>> = Vec::new();
+        for offset in &offsets {
+            match ranges.last_mut() {
+                Some(last) if last.end == *offset => last.end = offset.next(),
+                _ => ranges.push(*offset..offset.next()),
+            }
+        }
+        self.operation(queue.owned().target(Operation::Delete { ranges, weight }));
+        self.after.push(After::Departed { queue: Arc::clone(queue), offsets });
+    }
+
+    /// Dedup ids reserved in a topic's window.
+    pub(crate) fn topic_dedup(&mut self, topic: &Arc<Topic>, ids: Vec<u128>) {
+        self.after.push(After::TopicDedup { topic: Arc::clone(topic), ids });
+    }
+
+    /// A message for live subscribers, once everything is durable.
+    pub(crate) fn live(&mut self, message: Arc<Message>, to: Vec<Arc<LiveBuffer>>) {
+        self.after.push(After::Live { message, to });
+    }
+
+    /// Counts bytes that stay in memory until the end.
+    pub(crate) fn holds(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
+    /// Ends only once everything submitted before it is durable, even if it has nothing to write itself.
+    pub(crate) fn barrier(&mut self) {
+        self.barrier = true;
+        self.at_least(Durability::Fsync);
+    }
+
+    /// Commits. `done` is called after the machines have been told.
+    pub(crate) fn submit(
+        self,
+        shared: &Arc<Shared>,
+        done: impl FnOnce(Result<Vec<Written>, CommitFailure>) + Send + 'static,
+    ) {
+        let Self { operations, after, durability, bytes, barrier } = self;
+        if operations.is_empty() && !barrier {
+            finish(shared, after, &[]);
+            done(Ok(Vec::new()));
+            return;
+        }
+        let held = shared.memory.hold(bytes);
+        let completion = {
+            let shared = Arc::clone(shared);
+            move |outcome| {
+                let result = match outcome {
+                    CommitOutcome::Committed(written) => Ok(written),
+                    CommitOutcome::Refused(refusal) => Err(CommitFailure::Refused(refusal)),
+                    CommitOutcome::Unknown(why) => Err(CommitFailure::Unknown(why)),
+                };
+                match &result {
+                    Ok(written) => finish(&shared, after, written),
+                    Err(_) => undo(&shared, after),
+                }
+                drop(held);
+                done(result);
+            }
+        };
+        let durability = durability.unwrap_or_default();
+        shared.log.commit(Commit { durability, operations }, Box::new(completion));
+    }
+
+    /// Commits and waits for the end. Once begun it ends even if nobody waits.
+    pub(crate) async fn commit(self, shared: &Arc<Shared>) -> Result<Vec<Written>, CommitFailure> {
+        let (send, receive) = tokio::sync::oneshot::channel();
+        self.submit(shared, move |result| drop(send.send(result)));
+        receive.await.unwrap_or_else(|_| Err(CommitFailure::Unknown("the storage stopped".to_owned())))
+    }
+
+    /// Undoes what was reserved, without committing.
+    pub(crate) fn cancel(self, shared: &Arc<Shared>) {
+        undo(shared, self.after);
+    }
+}
+
+fn finish(shared: &Arc<Shared>, after: Vec<After>, written: &[Written]) {
+    let now = shared.clock.now();
+    for step in after {
+        match step {
+            After::Enqueue { queue, operation, batch, selected, dedup } => {
+                let Some(written) = written.get(operation) else { continue };
+                let mut guard = queue.lock(now);
+                guard.confirm_dedup(&dedup, now);
+                for meta in batch.chosen(&selected) {
+                    guard.enqueue(meta.arrival(written.base, &batch.block));
+                }
+            }
+            After::Departed { queue, offsets } => {
+                let mut guard = queue.lock(now);
+                for offset in offsets {
+                    guard.departed(offset);
+                }
+            }
+            After::Appended { topic } => topic.appended(),
+            After::TopicDedup { topic, ids } => topic.confirm_dedup(&ids, now),
+            After::Live { message, to } => {
+                for buffer in to {
+                    shared.count_live(buffer.push(&message));
+                }
+            }
+        }
+    }
+}
+
+fn undo(shared: &Arc<Shared>, after: Vec<After>) {
+    let now = shared.clock.now();
+    for step in after {
+        match step {
+            After::Enqueue { queue, batch, selected, dedup, .. } => {
+                let (messages, bytes) = batch.load(&selected);
+                let mut guard = queue.lock(now);
+                guard.cancel_dedup(&dedup);
+                guard.unreserve(messages, bytes);
+            }
+            After::Departed { queue, offsets } => {
+                let mut guard = queue.lock(now);
+                for offset in offsets {
+                    guard.restore(offset);
+                }
+            }
+            After::TopicDedup { topic, ids } => topic.cancel_dedup(&ids),
+            After::Appended { .. } | After::Live { .. } => {}
+        }
+    }
+}
