@@ -6,6 +6,7 @@
 pub mod access;
 mod broker;
 mod consumer;
+pub mod defaults;
 pub mod definitions;
 mod errors;
 pub mod filter;
