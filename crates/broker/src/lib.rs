@@ -11,6 +11,7 @@ pub mod definitions;
 mod errors;
 pub mod filter;
 mod live;
+pub mod policy;
 pub mod queue;
 mod receipt;
 mod record;
