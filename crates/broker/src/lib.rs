@@ -16,6 +16,7 @@ pub mod queue;
 mod receipt;
 mod record;
 mod session;
+pub mod validate;
 mod value_codec;
 pub mod views;
 
