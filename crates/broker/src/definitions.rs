@@ -4,6 +4,7 @@
 //! does. What holds in the end is in `rules`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -231,7 +232,7 @@ pub struct BreakerConfig {
 }
 
 /// A push consumer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct WebhookConfig {
     /// Where to POST.
     pub url: String,
@@ -250,6 +251,22 @@ pub struct WebhookConfig {
     /// Send CloudEvents (`binary` or `structured`) instead of the native form.
     #[serde(default)]
     pub format: Option<WebhookFormat>,
+}
+
+impl fmt::Debug for WebhookConfig {
+    /// Leaves out what may be secret: the key, the headers' values, and all of the URL but its origin (many services hand out URLs
+    /// whose path is the password).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origin = url::Url::parse(&self.url).map(|url| url.origin().ascii_serialization());
+        f.debug_struct("WebhookConfig")
+            .field("origin", &origin.as_deref().unwrap_or(".."))
+            .field("signed", &self.secret.is_some())
+            .field("concurrency", &self.concurrency)
+            .field("timeout_ms", &self.timeout_ms)
+            .field("headers", &self.headers.keys())
+            .field("format", &self.format)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How a message is written into a webhook's request.
@@ -398,7 +415,7 @@ pub struct UserConfig {
 }
 
 /// A verifier of a secret; the secret itself is never kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum CredentialRecord {
@@ -418,6 +435,21 @@ pub enum CredentialRecord {
         /// Milliseconds since 1970; no end if not set.
         expires_at: Option<i64>,
     },
+}
+
+impl fmt::Debug for CredentialRecord {
+    /// Leaves out the hashes: whoever has one can try passwords at their leisure.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Argon2 { .. } => f.debug_struct("Argon2").finish_non_exhaustive(),
+            Self::Token { id, description, expires_at, .. } => f
+                .debug_struct("Token")
+                .field("id", id)
+                .field("description", description)
+                .field("expires_at", expires_at)
+                .finish_non_exhaustive(),
+        }
+    }
 }
 
 /// Name patterns (`*` stands for any run of characters) of what may be configured, written and read. Nothing by default.

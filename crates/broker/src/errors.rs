@@ -35,6 +35,9 @@ pub enum AccessError {
     /// No credentials, or wrong ones. Which, is not said.
     #[error("the credentials are missing or wrong")]
     Unauthenticated,
+    /// Too many logins wait to be checked. These may be right: try again.
+    #[error("too many logins are being checked; try again shortly")]
+    Busy,
     /// Known, but not allowed.
     #[error("user {user:?} may not {action} {entity} in namespace {namespace:?}")]
     Forbidden {

@@ -6,14 +6,17 @@
 pub mod access;
 mod broker;
 mod consumer;
+pub mod defaults;
 pub mod definitions;
 mod errors;
 pub mod filter;
 mod live;
+pub mod policy;
 pub mod queue;
 mod receipt;
 mod record;
 mod session;
+pub mod validate;
 mod value_codec;
 pub mod views;
 

@@ -30,6 +30,74 @@ pub const MAX_PRIORITY: u8 = 255;
 pub const MAX_FILTER_NODES: usize = 256;
 /// Most topics that one publish may pass through by topic → topic bindings.
 pub const MAX_ROUTE_TOPICS: usize = 256;
+/// Longest name pattern of a permission or policy, in bytes.
+pub const MAX_NAME_PATTERN_BYTES: usize = 1024;
+/// Longest description, in bytes.
+pub const MAX_DESCRIPTION_BYTES: usize = 4096;
+/// Longest password, in bytes.
+pub const MAX_PASSWORD_BYTES: usize = 1024;
+/// Longest API token that is looked at, in bytes.
+pub const MAX_TOKEN_BYTES: usize = 256;
+/// Most credentials of one user; of passwords a user has one at most.
+pub const MAX_CREDENTIALS: usize = 256;
+/// Most name patterns of one permission.
+pub const MAX_PERMISSION_PATTERNS: usize = 256;
+/// Most namespaces that one user has permissions in.
+pub const MAX_PERMISSION_NAMESPACES: usize = 1024;
+/// Most tags of one user.
+pub const MAX_TAGS: usize = 64;
+/// Most memory that a stored password hash may ask for to be checked, in KiB.
+pub const MAX_HASH_MEMORY_KIB: u32 = 128 * 1024;
+/// Most passes that a stored password hash may ask for to be checked.
+pub const MAX_HASH_PASSES: u32 = 16;
+/// Most lanes that a stored password hash may ask for to be checked.
+pub const MAX_HASH_LANES: u32 = 16;
+/// Password hashes computed at a time. Two leave cores to the messages, and one slow login does not stop all others.
+pub const MAX_HASHES_AT_ONCE: usize = 2;
+/// Logins that wait for a hash at a time: a few seconds' work.
+pub const MAX_HASHES_WAITING: usize = 128;
+/// Most successful password checks remembered.
+pub const MAX_AUTH_CACHE_ENTRIES: usize = 4096;
+/// Longest time span of a definition that is no lease or window (time to live, delay, age, backoff), in milliseconds: ten years.
+pub const MAX_SPAN_MS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
+/// Longest lease of a delivery, in milliseconds: a week. No lease at all is allowed too.
+pub const MAX_LEASE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// Longest dedup window, in milliseconds: a week.
+pub const MAX_DEDUP_WINDOW_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// Highest factor between one retry's wait and the next.
+pub const MAX_RETRY_FACTOR: f64 = 100.0;
+/// Most error names that a queue does not retry.
+pub const MAX_NON_RETRYABLE: usize = 64;
+/// Most priority levels of a queue: one for each priority of a message.
+pub const MAX_PRIORITY_LEVELS: u16 = MAX_PRIORITY as u16 + 1;
+/// Most settlements that a circuit breaker looks at.
+pub const MAX_BREAKER_WINDOW: u32 = 10_000;
+/// Longest pause of a circuit breaker before its first probe, in milliseconds: a day.
+pub const MAX_BREAKER_PAUSE_MS: u64 = 24 * 60 * 60 * 1000;
+/// Most subject filters that one topic captures.
+pub const MAX_CAPTURES: usize = 256;
+/// Most arguments that a protocol keeps with an entity.
+pub const MAX_ARGUMENTS: usize = 256;
+/// All arguments of an entity together, in bytes of JSON.
+pub const MAX_ARGUMENTS_BYTES: usize = 64 * 1024;
+/// Highest weight of a binding.
+pub const MAX_BINDING_WEIGHT: u32 = 1000;
+/// Shortest time that a group's member may be given to live without a sign of life, in milliseconds.
+pub const MIN_GROUP_SESSION_MS: u64 = 100;
+/// Longest time that a group's member may be given to live without a sign of life, in milliseconds: an hour.
+pub const MAX_GROUP_SESSION_MS: u64 = 60 * 60 * 1000;
+/// Longest URL of a webhook, in bytes.
+pub const MAX_URL_BYTES: usize = 4096;
+/// Most requests of a webhook at a time.
+pub const MAX_WEBHOOK_CONCURRENCY: u32 = 256;
+/// Longest time for one request of a webhook, in milliseconds: ten minutes.
+pub const MAX_WEBHOOK_TIMEOUT_MS: u64 = 10 * 60 * 1000;
+/// Most headers that a webhook sends along.
+pub const MAX_WEBHOOK_HEADERS: usize = 64;
+/// Longest value of a header that a webhook sends along, in bytes.
+pub const MAX_WEBHOOK_HEADER_BYTES: usize = 8 * 1024;
+/// Longest key of a webhook's signature, in bytes.
+pub const MAX_WEBHOOK_SECRET_BYTES: usize = 1024;
 /// Header names that begin so are Posthouse's own.
 pub const RESERVED_HEADER_PREFIX: &str = "ph-";
 /// Most messages of one receive or browse.
