@@ -2,6 +2,7 @@
 //!
 //! Architecture invariant: this crate opens no socket and knows no protocol; its state machines do no I/O and are handed the time.
 
+pub mod filter;
 pub mod live;
 pub mod partition;
 pub mod queue;
