@@ -6,6 +6,7 @@ pub mod filter;
 pub mod live;
 pub mod partition;
 pub mod queue;
+pub mod router;
 
 #[cfg(test)]
 mod seeds;
