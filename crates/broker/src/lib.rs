@@ -2,7 +2,11 @@
 //!
 //! Architecture invariant: this crate opens no socket and knows no protocol; its state machines do no I/O and are handed the time.
 
+pub mod codec;
+pub mod dedup;
 pub mod filter;
+pub mod group;
+pub mod idempotence;
 pub mod live;
 pub mod partition;
 pub mod queue;
