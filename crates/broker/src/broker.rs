@@ -1,30 +1,48 @@
 //! The broker: what every session shares.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use log::{EngineState, Log};
-use types::Clock;
+use types::{Clock, check_name};
 
-use crate::access::{Credentials, Principal};
-use crate::definitions::{NamespaceConfig, Permissions};
+use crate::access::{Credentials, Principal, new_token};
+use crate::definitions::{CredentialRecord, NamespaceConfig, Permissions, UserConfig};
 use crate::errors::{AccessError, DeclareError, StorageError};
-use crate::session::Session;
-use crate::views::{Declared, NamespaceInfo};
+use crate::meta::MetaRecord;
+use crate::session::{Change, Session};
+use crate::shared::{Namespace, Shared};
+use crate::topics::Topic;
+use crate::validate::{validate_namespace, validate_user};
+use crate::views::{Declared, NamespaceInfo, QueueInfo, TopicInfo};
+
+/// The namespace that always exists.
+pub(crate) const DEFAULT_NAMESPACE: &str = "default";
 
 /// The broker. A cheap handle of what all sessions share.
 #[derive(Clone)]
-pub struct Broker {}
+pub struct Broker {
+    shared: Arc<Shared>,
+}
 
 /// How the broker runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BrokerOptions {
-    /// Bytes of messages in flight through the broker (being published, or buffered for consumers) above which publishers are held back.
+    /// Bytes of messages in flight through the broker above which publishers are held back.
     pub memory_high_bytes: u64,
     /// Whether unauthenticated sessions may do everything while there are no users.
     pub anonymous: bool,
     /// How long a successful password check is remembered.
     pub auth_cache: Duration,
+}
+
+impl Default for BrokerOptions {
+    fn default() -> Self {
+        Self { memory_high_bytes: 256 * 1024 * 1024, anonymous: true, auth_cache: crate::defaults::AUTH_CACHE }
+    }
 }
 
 /// A user as shown: no secret.
@@ -39,17 +57,41 @@ pub struct UserInfo {
     /// Its tokens: id, description, end (milliseconds since 1970).
     pub tokens: Vec<(String, String, Option<i64>)>,
     /// By namespace.
-    pub permissions: std::collections::BTreeMap<String, Permissions>,
+    pub permissions: BTreeMap<String, Permissions>,
     /// Tags.
     pub tags: Vec<String>,
 }
 
-/// Broker-wide counters and gauges, readable in O(queues) at most.
+/// A change of a user; what is `None` stays.
+#[derive(Clone, Default, PartialEq)]
+pub struct UserChange {
+    /// A new password.
+    pub password: Option<String>,
+    /// May do everything.
+    pub admin: Option<bool>,
+    /// Permissions, by namespace; `None` inside removes them.
+    pub permissions: Vec<(String, Option<Permissions>)>,
+    /// Tags.
+    pub tags: Option<Vec<String>>,
+}
+
+impl fmt::Debug for UserChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UserChange")
+            .field("password", &self.password.as_ref().map(|_| "..."))
+            .field("admin", &self.admin)
+            .field("permissions", &self.permissions)
+            .field("tags", &self.tags)
+            .finish()
+    }
+}
+
+/// Broker-wide counters and gauges.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BrokerMetrics {
     /// Messages published and confirmed.
     pub published: u64,
-    /// Bytes of them.
+    /// Bytes of messages that were accepted for publishing.
     pub published_bytes: u64,
     /// Publishes refused.
     pub publish_errors: u64,
@@ -78,20 +120,37 @@ pub struct BrokerMetrics {
 }
 
 impl Broker {
+    pub(crate) fn from_shared(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Starts a broker on a log: replays what it holds.
     ///
     /// # Errors
     /// If the log cannot be opened or the definitions in it cannot be read.
     pub fn open(log: Arc<dyn Log>, clock: Arc<dyn Clock>, options: BrokerOptions) -> Result<Self, StorageError> {
-        todo!()
+        crate::recovery::open(log, clock, options)
     }
-    /// Does what is due, and says how long until something is due again (at most a second). The server calls it in a loop.
-    pub fn tick(&self) -> Duration {
-        todo!()
-    }
-    /// Ends sessions' waits, finishes what is under way, and closes the log. New operations are refused.
+
+    /// Ends sessions' waits, and closes the log once what is under way has ended. New operations are refused.
     pub async fn close(&self) {
-        todo!()
+        let _meta = self.shared.meta.lock().await;
+        self.shared.closed.store(true, Ordering::Release);
+        let spaces: Vec<_> = self.shared.namespaces.read().values().cloned().collect();
+        for space in spaces {
+            space.live.close();
+            let topics: Vec<_> = space.entities.read().topics.values().cloned().collect();
+            topics.iter().for_each(|topic| topic.appended());
+        }
+        let queues: Vec<_> = self.shared.queues.read().values().cloned().collect();
+        let now = self.shared.clock.now();
+        queues.iter().for_each(|queue| queue.wake_all(now));
+        self.shared.flush();
+        self.shared.log.close();
     }
 
     /// Checks credentials. A password that was not checked lately costs tens of milliseconds of CPU: call it off the runtime's workers.
@@ -99,19 +158,35 @@ impl Broker {
     /// # Errors
     /// [`AccessError::Unauthenticated`].
     pub fn authenticate(&self, credentials: &Credentials) -> Result<Principal, AccessError> {
-        todo!()
+        self.shared.users.authenticate(credentials, self.shared.clock.now())
     }
+
     /// Whether there is any user. Without one, and with `anonymous` allowed, everybody may do everything.
     #[must_use]
     pub fn has_users(&self) -> bool {
-        todo!()
+        !self.shared.users.is_empty()
     }
+
     /// A session of this caller in this namespace. The default namespace is called `default` and always exists.
     ///
     /// # Errors
     /// See [`AccessError`].
     pub fn session(&self, principal: &Principal, namespace: &str) -> Result<Session, AccessError> {
-        todo!()
+        let missing = || AccessError::NoSuchNamespace(namespace.to_owned());
+        let space = self.shared.namespaces.read().get(namespace).cloned().ok_or_else(missing)?;
+        let grants = self.shared.users.grants(principal, namespace).ok_or(AccessError::Unauthenticated)?;
+        if !grants.sees_namespace() {
+            return Err(missing());
+        }
+        Ok(Session::new(self.clone(), principal.clone(), space))
+    }
+
+    fn require_admin(&self, by: &Principal, what: &str) -> Result<(), AccessError> {
+        self.shared
+            .users
+            .grants(by, DEFAULT_NAMESPACE)
+            .ok_or(AccessError::Unauthenticated)?
+            .require_admin(what)
     }
 
     /// Makes or changes a namespace. Administrators only, as all below.
@@ -124,43 +199,190 @@ impl Broker {
         name: &str,
         config: NamespaceConfig,
     ) -> Result<(Declared, NamespaceInfo), DeclareError> {
-        todo!()
+        check_name(name)?;
+        self.require_admin(by, "namespaces")?;
+        validate_namespace(&config)?;
+        let mut change = Change::begin(&self.shared).await;
+        let existing = self.shared.namespaces.read().get(name).cloned();
+        let (id, declared) = match &existing {
+            Some(space) if *space.config() == config => {
+                return Ok((Declared::Unchanged, space.info()));
+            }
+            Some(space) => (space.id, Declared::Updated),
+            None => (change.meta.new_id(), Declared::Created),
+        };
+        change.record(MetaRecord::PutNamespace { id: id.0, name: name.to_owned(), config: config.clone() });
+        let _held = change.commit(&self.shared).await?;
+        let space = match existing {
+            Some(space) => {
+                *space.config.write() = Arc::new(config);
+                crate::session::apply_policies(&self.shared, &space);
+                space
+            }
+            None => {
+                let space = Arc::new(Namespace::new(id, name, config));
+                self.shared.namespaces.write().insert(Arc::clone(&space.name), Arc::clone(&space));
+                space
+            }
+        };
+        self.shared.changed();
+        Ok((declared, space.info()))
     }
+
     /// Deletes a namespace and all it holds. `default` cannot be deleted.
     ///
     /// # Errors
     /// See [`DeclareError`].
     pub async fn delete_namespace(&self, by: &Principal, name: &str) -> Result<(), DeclareError> {
-        todo!()
+        self.require_admin(by, "namespaces")?;
+        let entity = format!("namespace {name:?}");
+        if name == DEFAULT_NAMESPACE {
+            return Err(DeclareError::InUse { entity, by: "it is the default and always exists".to_owned() });
+        }
+        let mut change = Change::begin(&self.shared).await;
+        let space = self.shared.namespaces.read().get(name).cloned();
+        let space = space.ok_or(DeclareError::NotFound { entity })?;
+        let (queues, topics, groups) = {
+            let entities = space.entities.read();
+            let queues: Vec<_> = entities.queues.values().cloned().collect();
+            let topics: Vec<_> = entities.topics.values().cloned().collect();
+            let groups: Vec<_> = entities.groups.values().cloned().collect();
+            (queues, topics, groups)
+        };
+        change.record(MetaRecord::DeleteNamespace { id: space.id.0 });
+        for queue in &queues {
+            change.remove_log(queue.owned());
+            change.remove_log(queue.state.owned());
+        }
+        for topic in &topics {
+            topic.partitions().iter().for_each(|owned| change.remove_log(*owned));
+            change.remove_log(topic.state.owned());
+        }
+        groups.iter().for_each(|group| change.remove_log(group.owned()));
+        let _held = change.commit(&self.shared).await?;
+        self.shared.namespaces.write().remove(name);
+        *space.entities.write() = crate::shared::Entities::default();
+        let now = self.shared.clock.now();
+        for queue in queues {
+            self.shared.queues.write().remove(&queue.id);
+            let counters = queue.lock(now).meter.counters;
+            self.shared.totals.keep(&counters);
+            queue.delete(now);
+        }
+        topics.iter().for_each(|topic| topic.delete());
+        space.live.close();
+        self.shared.changed();
+        Ok(())
     }
+
     /// The namespaces that the caller may see.
     ///
     /// # Errors
     /// See [`DeclareError`].
     pub fn namespaces(&self, by: &Principal) -> Result<Vec<NamespaceInfo>, DeclareError> {
-        todo!()
+        let spaces: Vec<_> = self.shared.namespaces.read().values().cloned().collect();
+        let mut visible = Vec::new();
+        for space in spaces {
+            let grants = self.shared.users.grants(by, &space.name).ok_or(AccessError::Unauthenticated)?;
+            if grants.sees_namespace() {
+                visible.push(space.info());
+            }
+        }
+        Ok(visible)
     }
+
     /// Makes or changes a user; what is `None` stays as it is. The password is hashed here (tens of milliseconds of CPU).
     ///
     /// # Errors
     /// See [`DeclareError`].
     pub async fn put_user(&self, by: &Principal, name: &str, change: UserChange) -> Result<Declared, DeclareError> {
-        todo!()
+        check_name(name)?;
+        self.require_admin(by, "users")?;
+        let password = match change.password.clone() {
+            Some(password) => Some(self.hash(password).await?),
+            None => None,
+        };
+        let held = Change::begin(&self.shared).await;
+        let before = self.shared.users.get(name);
+        let mut config = before.clone().unwrap_or_default();
+        if let Some(password) = password {
+            config.credentials.retain(|credential| !matches!(credential, CredentialRecord::Argon2 { .. }));
+            config.credentials.push(password);
+        }
+        config.admin = change.admin.unwrap_or(config.admin);
+        config.tags = change.tags.unwrap_or(config.tags);
+        for (namespace, permissions) in change.permissions {
+            match permissions {
+                Some(permissions) => config.permissions.insert(namespace, permissions),
+                None => config.permissions.remove(&namespace),
+            };
+        }
+        if before.is_none() && !self.has_users() && !config.admin {
+            let why = "the first user must be an administrator, or nobody could administer the broker".to_owned();
+            return Err(DeclareError::Invalid { field: "admin".to_owned(), why });
+        }
+        if before.as_ref().is_some_and(|before| before.admin) && !config.admin {
+            self.check_not_last_admin(name)?;
+        }
+        validate_user(&config)?;
+        if before.as_ref() == Some(&config) {
+            return Ok(Declared::Unchanged);
+        }
+        self.store_user(held, name, config).await?;
+        Ok(if before.is_some() { Declared::Updated } else { Declared::Created })
     }
+
+    async fn hash(&self, password: String) -> Result<CredentialRecord, DeclareError> {
+        let shared = Arc::clone(&self.shared);
+        let hashed = tokio::task::spawn_blocking(move || shared.users.hash_password(&password)).await;
+        let invalid = |why: String| DeclareError::Invalid { field: "password".to_owned(), why };
+        hashed.map_err(|error| invalid(error.to_string()))?.map_err(|error| invalid(error.to_string()))
+    }
+
+    /// Nobody could make users any more.
+    fn check_not_last_admin(&self, name: &str) -> Result<(), DeclareError> {
+        let others = self.shared.users.list().into_iter().any(|(other, config)| other != name && config.admin);
+        if others {
+            return Ok(());
+        }
+        let by = "it is the only administrator; make another one first".to_owned();
+        Err(DeclareError::InUse { entity: format!("user {name:?}"), by })
+    }
+
+    async fn store_user(&self, mut change: Change, name: &str, config: UserConfig) -> Result<(), DeclareError> {
+        change.record(MetaRecord::PutUser { name: name.to_owned(), config: config.clone() });
+        let _held = change.commit(&self.shared).await?;
+        self.shared.users.put(name, config);
+        Ok(())
+    }
+
     /// Deletes a user; its sessions end at their next operation.
     ///
     /// # Errors
     /// See [`DeclareError`].
     pub async fn delete_user(&self, by: &Principal, name: &str) -> Result<(), DeclareError> {
-        todo!()
+        self.require_admin(by, "users")?;
+        let mut change = Change::begin(&self.shared).await;
+        let missing = || DeclareError::NotFound { entity: format!("user {name:?}") };
+        let user = self.shared.users.get(name).ok_or_else(missing)?;
+        if user.admin && self.shared.users.len() > 1 {
+            self.check_not_last_admin(name)?;
+        }
+        change.record(MetaRecord::DeleteUser { name: name.to_owned() });
+        let _held = change.commit(&self.shared).await?;
+        self.shared.users.remove(name);
+        Ok(())
     }
+
     /// All users, by name.
     ///
     /// # Errors
     /// See [`DeclareError`].
     pub fn users(&self, by: &Principal) -> Result<Vec<UserInfo>, DeclareError> {
-        todo!()
+        self.require_admin(by, "users")?;
+        Ok(self.shared.users.list().into_iter().map(user_info).collect())
     }
+
     /// Makes an API token; the whole token is shown only here. `expires_at` in milliseconds since 1970.
     ///
     /// # Errors
@@ -172,56 +394,142 @@ impl Broker {
         description: &str,
         expires_at: Option<i64>,
     ) -> Result<String, DeclareError> {
-        todo!()
+        self.require_admin(by, "users")?;
+        let change = Change::begin(&self.shared).await;
+        let missing = || DeclareError::NotFound { entity: format!("user {user:?}") };
+        let mut config = self.shared.users.get(user).ok_or_else(missing)?;
+        let invalid = |why: String| DeclareError::Invalid { field: "token".to_owned(), why };
+        let (text, record) =
+            new_token(description, expires_at.map(types::Timestamp)).map_err(|error| invalid(error.to_string()))?;
+        config.credentials.push(record);
+        validate_user(&config)?;
+        self.store_user(change, user, config).await?;
+        Ok(text)
     }
+
     /// Revokes a token by its id.
     ///
     /// # Errors
     /// See [`DeclareError`].
     pub async fn revoke_token(&self, by: &Principal, id: &str) -> Result<(), DeclareError> {
-        todo!()
+        self.require_admin(by, "users")?;
+        let change = Change::begin(&self.shared).await;
+        let missing = || DeclareError::NotFound { entity: format!("token {id:?}") };
+        let user = self.shared.users.token_owner(id).ok_or_else(missing)?;
+        let mut config = self.shared.users.get(&user).ok_or_else(missing)?;
+        config
+            .credentials
+            .retain(|credential| !matches!(credential, CredentialRecord::Token { id: have, .. } if have == id));
+        self.store_user(change, &user, config).await
     }
 
     /// The log's health and counters.
     #[must_use]
     pub fn engine_state(&self) -> EngineState {
-        todo!()
+        self.shared.log.engine_state()
     }
+
     /// Why the broker is not ready to take publishes, if it is not.
     #[must_use]
     pub fn not_ready(&self) -> Option<String> {
-        todo!()
+        if self.shared.is_closed() {
+            return Some("the broker is stopping".to_owned());
+        }
+        let state = self.engine_state();
+        if let Some(why) = state.poisoned {
+            return Some(format!("the storage has failed and takes no writes until a restart: {why}"));
+        }
+        state.disk_full.then(|| "the disk is full down to the reserve".to_owned())
     }
+
     /// Broker-wide counters.
     #[must_use]
     pub fn metrics(&self) -> BrokerMetrics {
-        todo!()
+        let (shared, totals) = (&self.shared, &self.shared.totals);
+        let now = shared.clock.now();
+        let mut metrics = BrokerMetrics {
+            published: totals.published.load(Ordering::Relaxed),
+            published_bytes: totals.published_bytes.load(Ordering::Relaxed),
+            publish_errors: totals.publish_errors.load(Ordering::Relaxed),
+            delivered: totals.delivered.load(Ordering::Relaxed),
+            acked: totals.acked.load(Ordering::Relaxed),
+            failed: totals.failed.load(Ordering::Relaxed),
+            dead_lettered: totals.dead_lettered.load(Ordering::Relaxed),
+            dropped: totals.dropped.load(Ordering::Relaxed),
+            live_delivered: totals.live_delivered.load(Ordering::Relaxed),
+            live_lost: totals.live_lost.load(Ordering::Relaxed),
+            no_responders: totals.no_responders.load(Ordering::Relaxed),
+            live_subscriptions: shared.namespaces.read().values().map(|space| space.live.len() as u64).sum(),
+            memory_bytes: shared.memory.bytes(),
+            memory_high: shared.memory.is_high(),
+        };
+        let queues: Vec<_> = shared.queues.read().values().cloned().collect();
+        for queue in queues {
+            let counters = queue.lock(now).meter.counters;
+            metrics.delivered += counters.delivered;
+            metrics.acked += counters.acked;
+            metrics.failed += counters.failed;
+        }
+        metrics
     }
+
     /// Every queue of every namespace, for metrics: `(namespace, info)`.
     #[must_use]
-    pub fn all_queues(&self) -> Vec<(String, crate::views::QueueInfo)> {
-        todo!()
+    pub fn all_queues(&self) -> Vec<(String, QueueInfo)> {
+        let now = self.shared.clock.now();
+        let spaces: Vec<_> = self.shared.namespaces.read().values().cloned().collect();
+        let mut all = Vec::new();
+        for space in spaces {
+            let queues: Vec<_> = space.entities.read().queues.values().cloned().collect();
+            all.extend(queues.iter().map(|queue| (space.name.to_string(), queue.info(&self.shared, now))));
+        }
+        all
     }
+
     /// Every topic of every namespace, for metrics: `(namespace, info)`.
     #[must_use]
-    pub fn all_topics(&self) -> Vec<(String, crate::views::TopicInfo)> {
-        todo!()
+    pub fn all_topics(&self) -> Vec<(String, TopicInfo)> {
+        let spaces: Vec<_> = self.shared.namespaces.read().values().cloned().collect();
+        let mut all = Vec::new();
+        for space in spaces {
+            let entities = space.entities.read();
+            let info = |topic: &Arc<Topic>| {
+                let bindings = entities.router.bindings_from(topic.id).count() as u64;
+                (space.name.to_string(), topic.info(&self.shared, bindings))
+            };
+            all.extend(entities.topics.values().map(info));
+        }
+        all
     }
+
     /// Waits until a definition changes after `seen`; gives the new number. For what follows definitions, such as push consumers.
     pub async fn definitions_changed(&self, seen: u64) -> u64 {
-        todo!()
+        let mut changes = self.shared.changes.subscribe();
+        // The sender lives as long as the broker, so waiting cannot fail while this handle is there.
+        changes.wait_for(|number| *number > seen).await.map_or(seen, |number| *number)
+    }
+
+    /// A session of the broker's own: it may do everything. For parts of the server that act for a definition, such as push consumers.
+    #[must_use]
+    pub fn internal_session(&self, namespace: &str) -> Option<Session> {
+        let space = self.shared.namespaces.read().get(namespace).cloned()?;
+        Some(Session::new(self.clone(), Principal::internal(), space))
     }
 }
 
-/// A change of a user; what is `None` stays.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct UserChange {
-    /// A new password.
-    pub password: Option<String>,
-    /// May do everything.
-    pub admin: Option<bool>,
-    /// Permissions, by namespace; `None` inside removes them.
-    pub permissions: Vec<(String, Option<Permissions>)>,
-    /// Tags.
-    pub tags: Option<Vec<String>>,
+fn user_info((name, config): (String, UserConfig)) -> UserInfo {
+    let token = |credential: &CredentialRecord| match credential {
+        CredentialRecord::Token { id, description, expires_at, .. } => {
+            Some((id.clone(), description.clone(), *expires_at))
+        }
+        CredentialRecord::Argon2 { .. } => None,
+    };
+    UserInfo {
+        name,
+        admin: config.admin,
+        has_password: config.credentials.iter().any(|credential| matches!(credential, CredentialRecord::Argon2 { .. })),
+        tokens: config.credentials.iter().filter_map(token).collect(),
+        permissions: config.permissions,
+        tags: config.tags,
+    }
 }

@@ -7,7 +7,7 @@ use types::Now;
 use types::limits::MAX_LEASE;
 
 use crate::errors::{ConsumeError, SettleError};
-use crate::queue::{ConsumerId, ConsumerRules, Credit, Delivery, QueueMachine, Settle};
+use crate::queue::{ConsumerId, ConsumerRules, Credit, Delivery, Settle};
 use crate::queues::{QueueOwner, WaitSlot};
 use crate::receipt::Receipt;
 use crate::record::Payload;

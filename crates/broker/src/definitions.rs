@@ -59,6 +59,17 @@ pub enum DurabilityConfig {
     Memory,
 }
 
+impl From<DurabilityConfig> for log::Durability {
+    fn from(config: DurabilityConfig) -> Self {
+        match config {
+            DurabilityConfig::Fsync => Self::Fsync,
+            DurabilityConfig::Interval => Self::Interval,
+            DurabilityConfig::Os => Self::Os,
+            DurabilityConfig::Memory => Self::Memory,
+        }
+    }
+}
+
 /// A topic.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

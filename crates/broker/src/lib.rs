@@ -1,21 +1,39 @@
 //! The broker's core: namespaces, topics, queues, bindings, groups, and what becomes of a message in them.
 //!
 //! Architecture invariant: this crate opens no socket and knows no protocol; its state machines do no I/O and are handed the time.
-#![allow(unused, missing_docs)]
 
 pub mod access;
 mod broker;
+pub mod codec;
 mod consumer;
+pub mod dedup;
 pub mod defaults;
 pub mod definitions;
 mod errors;
 pub mod filter;
+pub mod group;
+mod groups;
+pub mod idempotence;
 mod live;
+mod memory;
+mod meta;
+pub mod partition;
 pub mod policy;
 pub mod queue;
+mod queues;
 mod receipt;
 mod record;
+mod recovery;
+pub mod router;
+mod routing;
+#[cfg(test)]
+mod seeds;
 mod session;
+mod shared;
+mod state_log;
+mod ticking;
+mod topics;
+mod transaction;
 pub mod validate;
 mod value_codec;
 pub mod views;
@@ -23,7 +41,9 @@ pub mod views;
 pub use access::{Credentials, Principal};
 pub use broker::{Broker, BrokerMetrics, BrokerOptions, UserChange, UserInfo};
 pub use consumer::{Consumer, ConsumerOptions};
-pub use errors::*;
+pub use errors::{
+    AccessError, ConsumeError, DeclareError, PublishError, ReplayError, RequestError, SettleError, StorageError,
+};
 pub use live::LiveSubscription;
 pub use receipt::{BadReceipt, Receipt};
 pub use session::{

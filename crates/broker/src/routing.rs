@@ -8,16 +8,15 @@ use std::sync::atomic::Ordering;
 use log::Durability;
 use types::{EntityId, Message, MessageId, Now, Offset};
 
+use crate::dedup::{Dedup, DedupFull, DedupHash};
 use crate::definitions::DeadLetterConfig;
 use crate::errors::{PublishError, StorageError};
 use crate::filter::MessageFields;
 use crate::live::LiveBuffer;
-use crate::queue::QueueMachine;
 use crate::queues::QueueOwner;
 use crate::router::{RouteError, Routes};
 use crate::shared::{Namespace, Shared};
-use crate::state_log::StateRecord;
-use crate::topics::{Topic, hash_id};
+use crate::topics::{Topic, dedup_record};
 use crate::transaction::{Encoded, Owned, Selected, Transaction};
 use crate::views::{Position, Published};
 
@@ -29,7 +28,7 @@ pub(crate) struct Plan {
     queues: Vec<QueueShare>,
     topics: Vec<TopicShare>,
     live: Vec<(Arc<Message>, Vec<Arc<LiveBuffer>>)>,
-    topic_dedup: Vec<(Arc<Topic>, Vec<u128>)>,
+    topic_dedup: Vec<(Arc<Topic>, Vec<DedupHash>)>,
     bytes: u64,
     pub(crate) results: Vec<Published>,
 }
@@ -39,7 +38,7 @@ struct QueueShare {
     queue: Arc<QueueOwner>,
     batch: Arc<Encoded>,
     selected: Selected,
-    dedup: Vec<u128>,
+    dedup: Vec<DedupHash>,
 }
 
 /// A partition's share of a batch.
@@ -232,9 +231,12 @@ impl Plan {
         self.topic_dedup.push((Arc::clone(topic), Vec::new()));
         for (at, message) in messages.iter().enumerate() {
             if let Some(id) = &message.dedup_id {
-                let id = hash_id(id);
-                let full = |limit| PublishError::DedupFull { entity: format!("topic {:?}", &*topic.name), limit };
-                if !topic.reserve_dedup(id, self.now).map_err(full)? {
+                let id = DedupHash::of(id.bytes());
+                let full = |full: DedupFull| PublishError::DedupFull {
+                    entity: format!("topic {:?}", &*topic.name),
+                    limit: full.capacity as u64,
+                };
+                if topic.reserve_dedup(id, self.now).map_err(full)? != Dedup::New {
                     self.mark_duplicate(first + at);
                     continue;
                 }
@@ -338,18 +340,19 @@ impl Plan {
         for at in indexes {
             let id = messages.get(*at as usize).and_then(|message| message.dedup_id.as_ref());
             if let (Some(window), Some(id)) = (&mut guard.dedup, id) {
-                let id = hash_id(id);
-                match window.reserve(id, self.now.wall) {
-                    Ok(true) => dedup.push(id),
-                    Ok(false) => {
+                let id = DedupHash::of(id.bytes());
+                match window.reserve(self.now, id) {
+                    Ok(Dedup::New) => dedup.push(id),
+                    Ok(Dedup::Pending | Dedup::Duplicate { .. }) => {
                         if let Some(result) = results.get(*at as usize) {
                             self.mark_duplicate(*result);
                         }
                         continue;
                     }
-                    Err(limit) => {
+                    Err(full) => {
                         guard.cancel_dedup(&dedup);
-                        return Err(PublishError::DedupFull { entity: format!("queue {:?}", &*queue.name), limit });
+                        let (entity, limit) = (format!("queue {:?}", &*queue.name), full.capacity as u64);
+                        return Err(PublishError::DedupFull { entity, limit });
                     }
                 }
             }
@@ -408,16 +411,16 @@ impl Plan {
                 results: share.results.into_iter().zip(deltas).collect(),
             });
         }
-        let at = self.now.wall;
-        let dedup_records =
-            |ids: &[u128]| ids.iter().map(|id| StateRecord::Dedup { id: *id, at }).collect::<Vec<_>>();
         for share in self.queues.drain(..) {
             // A few dozen bytes a record: they fit a batch whenever the messages did.
-            let _ = share.queue.state.record(transaction, &dedup_records(&share.dedup), self.now);
+            if !share.dedup.is_empty() {
+                let records = share.queue.lock(self.now).dedup.as_ref().map(|window| dedup_record(window, &share.dedup));
+                let _ = share.queue.state.record(transaction, &records.unwrap_or_default(), self.now);
+            }
             transaction.enqueue(&share.queue, &share.batch, share.selected, share.dedup);
         }
         for (topic, ids) in self.topic_dedup.drain(..) {
-            let _ = topic.state.record(transaction, &dedup_records(&ids), self.now);
+            let _ = topic.state.record(transaction, &topic.dedup_record(&ids), self.now);
             transaction.topic_dedup(&topic, ids);
         }
         for (message, to) in self.live.drain(..) {

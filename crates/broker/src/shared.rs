@@ -22,7 +22,7 @@ use crate::router::{Captures, Router};
 use crate::state_log::{StateLog, StateRecord};
 use crate::topics::Topic;
 use crate::transaction::{Owned, Transaction};
-use crate::views::PolicyInfo;
+use crate::views::{NamespaceInfo, PolicyInfo, QueueCounters};
 
 /// The log of definitions.
 pub(crate) const META_LOG: LogId = LogId(0);
@@ -54,7 +54,7 @@ pub(crate) struct Shared {
     pub(crate) namespaces: RwLock<BTreeMap<Arc<str>, Arc<Namespace>>>,
     /// Queues of all namespaces, for receipts.
     pub(crate) queues: RwLock<HashMap<EntityId, Arc<QueueOwner>>>,
-    pub(crate) users: RwLock<Users>,
+    pub(crate) users: Users,
     pub(crate) memory: Arc<MemoryGauge>,
     pub(crate) totals: Totals,
     pub(crate) changes: watch::Sender<u64>,
@@ -102,6 +102,15 @@ pub(crate) struct Totals {
     pub(crate) failed: AtomicU64,
 }
 
+impl Totals {
+    /// Keeps the counters of a queue that goes, so that the broker's never fall.
+    pub(crate) fn keep(&self, counters: &QueueCounters) {
+        self.delivered.fetch_add(counters.delivered, Ordering::Relaxed);
+        self.acked.fetch_add(counters.acked, Ordering::Relaxed);
+        self.failed.fetch_add(counters.failed, Ordering::Relaxed);
+    }
+}
+
 /// A namespace at work.
 pub(crate) struct Namespace {
     pub(crate) id: EntityId,
@@ -143,6 +152,18 @@ impl Namespace {
 
     pub(crate) fn config(&self) -> Arc<NamespaceConfig> {
         Arc::clone(&self.config.read())
+    }
+
+    pub(crate) fn info(&self) -> NamespaceInfo {
+        let entities = self.entities.read();
+        NamespaceInfo {
+            id: self.id,
+            name: self.name.to_string(),
+            config: (*self.config()).clone(),
+            topics: entities.topics.len() as u64,
+            queues: entities.queues.len() as u64,
+            stored_bytes: self.stored_bytes.load(Ordering::Relaxed),
+        }
     }
 
     pub(crate) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
@@ -187,7 +208,7 @@ impl Shared {
             meta: Arc::new(tokio::sync::Mutex::new(meta)),
             namespaces: RwLock::default(),
             queues: RwLock::default(),
-            users: RwLock::new(users),
+            users,
             memory: Arc::new(MemoryGauge::new(options.memory_high_bytes)),
             options,
             totals: Totals::default(),
@@ -197,6 +218,11 @@ impl Shared {
             missing: Mutex::default(),
             last_second: AtomicU64::new(0),
         }
+    }
+
+    /// Whether the broker is stopping.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Reads from a log.

@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use log::{Append, Durability, Operation};
-use types::{Now, Offset, Timestamp};
+use types::{Now, Offset, Text, Timestamp};
 
+use crate::dedup::{DedupEntry, DedupWindow, decode_entries, encode_entries};
 use crate::errors::StorageError;
+use crate::idempotence::ProducerBatch;
 use crate::meta::plain_batch;
 use crate::queue::{History, RetryRecord};
 use crate::shared::Shared;
@@ -18,6 +20,8 @@ use crate::transaction::{Owned, Transaction};
 
 /// Records between snapshots, at least.
 const MIN_SNAPSHOT_INTERVAL: u64 = 4_096;
+/// Dedup ids of one record of a snapshot.
+const DEDUP_RECORD_IDS: usize = 4_096;
 
 /// A small record of an entity's state.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,10 +34,12 @@ pub(crate) enum StateRecord {
     Forget(Offset),
     /// Messages before this offset may have been handed out.
     DeliveredTo(Offset),
-    /// A dedup id was taken.
-    Dedup { id: u128, at: Timestamp },
-    /// A producer's last batch: so many messages from this sequence on, the first at this offset.
-    Producer { partition: u32, id: u128, epoch: u32, sequence: u64, count: u32, base: Option<Offset> },
+    /// Dedup ids were taken. (docs/formats/dedup-records.md)
+    Dedup(Vec<DedupEntry>),
+    /// A producer's batch.
+    Producer(ProducerRecord),
+    /// All producers. (docs/formats/producer-windows.md)
+    Producers(Bytes),
 }
 
 impl StateRecord {
@@ -59,19 +65,21 @@ impl StateRecord {
                 out.put_u8(3);
                 out.put_u64(offset.0);
             }
-            Self::Dedup { id, at } => {
+            Self::Dedup(entries) => {
                 out.put_u8(4);
-                out.put_u128(*id);
-                out.put_i64(at.0);
+                out.put_slice(&encode_entries(entries));
             }
-            Self::Producer { partition, id, epoch, sequence, count, base } => {
+            Self::Producer(ProducerRecord { name, batch, at }) => {
                 out.put_u8(5);
-                out.put_u32(*partition);
-                out.put_u128(*id);
-                out.put_u32(*epoch);
-                out.put_u64(*sequence);
-                out.put_u32(*count);
-                put_optional(&mut out, base.map(|base| base.0));
+                out.put_i64(at.0);
+                out.put_u32(batch.epoch);
+                out.put_u32(batch.first_sequence);
+                out.put_u32(batch.messages);
+                out.put_slice(name.bytes());
+            }
+            Self::Producers(snapshot) => {
+                out.put_u8(6);
+                out.put_slice(snapshot);
             }
         }
         out.freeze()
@@ -99,18 +107,35 @@ impl StateRecord {
             }
             2 => Self::Forget(Offset(bytes.try_get_u64().ok()?)),
             3 => Self::DeliveredTo(Offset(bytes.try_get_u64().ok()?)),
-            4 => Self::Dedup { id: bytes.try_get_u128().ok()?, at: Timestamp(bytes.try_get_i64().ok()?) },
-            5 => Self::Producer {
-                partition: bytes.try_get_u32().ok()?,
-                id: bytes.try_get_u128().ok()?,
-                epoch: bytes.try_get_u32().ok()?,
-                sequence: bytes.try_get_u64().ok()?,
-                count: bytes.try_get_u32().ok()?,
-                base: take_optional(&mut bytes)?.map(Offset),
-            },
+            4 => Self::Dedup(decode_entries(bytes).ok()?),
+            5 => {
+                let at = Timestamp(bytes.try_get_i64().ok()?);
+                let batch = ProducerBatch {
+                    epoch: bytes.try_get_u32().ok()?,
+                    first_sequence: bytes.try_get_u32().ok()?,
+                    messages: bytes.try_get_u32().ok()?,
+                };
+                let name = Text::from_utf8(Bytes::copy_from_slice(bytes)).ok()?;
+                Self::Producer(ProducerRecord { name, batch, at })
+            }
+            6 => Self::Producers(Bytes::copy_from_slice(bytes)),
             _ => return None,
         })
     }
+}
+
+/// A batch of an idempotent producer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ProducerRecord {
+    pub(crate) name: Text,
+    pub(crate) batch: ProducerBatch,
+    pub(crate) at: Timestamp,
+}
+
+/// All ids that a dedup window remembers.
+pub(crate) fn dedup_records(window: &DedupWindow, now: Now) -> impl Iterator<Item = StateRecord> {
+    let entries = window.snapshot(now, DEDUP_RECORD_IDS);
+    entries.into_iter().filter_map(|bytes| decode_entries(&bytes).ok().map(StateRecord::Dedup))
 }
 
 fn put_optional(out: &mut BytesMut, value: Option<u64>) {

@@ -1,20 +1,21 @@
 //! Topics at work: their logs, dedup windows and producers, and who waits for records.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
-use types::{EntityId, Message, Now, Timestamp};
+use types::{EntityId, Message, Now, Offset};
 
-use crate::dedup::DedupWindow;
+use crate::dedup::{DEFAULT_DEDUP_CAPACITY, Dedup, DedupFull, DedupHash, DedupWindow};
 use crate::definitions::TopicConfig;
 use crate::errors::StorageError;
-use crate::idempotence::ProducerWindow;
-use crate::partition::{partition_of_key, partition_without_key};
+use crate::idempotence::{ProducerId, ProducerWindows};
+use crate::partition::partition;
 use crate::policy::ResolvedTopic;
 use crate::shared::Shared;
-use crate::state_log::{StateLog, StateRecord};
+use crate::state_log::{ProducerRecord, StateLog, StateRecord, dedup_records};
 use crate::transaction::Owned;
 
 /// A topic's definition, and what holds with policies applied.
@@ -33,17 +34,24 @@ pub(crate) struct Topic {
     pub(crate) state: Arc<StateLog>,
     definition: RwLock<Arc<TopicDefinition>>,
     dedup: Mutex<Option<DedupWindow>>,
-    pub(crate) producers: Mutex<ProducerWindow>,
+    pub(crate) producers: Mutex<ProducerWindows>,
     appended: Notify,
-    keyless: AtomicU64,
+    keyless: Mutex<u64>,
     pub(crate) published: AtomicU64,
     pub(crate) unrouted: AtomicU64,
     deleted: AtomicBool,
 }
 
 impl Topic {
-    pub(crate) fn new(id: EntityId, name: &str, partitions: Vec<Owned>, state: Owned, definition: TopicDefinition) -> Self {
-        let dedup = definition.resolved.dedup_window.map(DedupWindow::new);
+    pub(crate) fn new(
+        id: EntityId,
+        name: &str,
+        partitions: Vec<Owned>,
+        state: Owned,
+        definition: TopicDefinition,
+        now: Now,
+    ) -> Self {
+        let dedup = dedup_window(&definition, now);
         Self {
             id,
             name: name.into(),
@@ -51,9 +59,9 @@ impl Topic {
             state: Arc::new(StateLog::new(state)),
             definition: RwLock::new(Arc::new(definition)),
             dedup: Mutex::new(dedup),
-            producers: Mutex::new(ProducerWindow::default()),
+            producers: Mutex::new(ProducerWindows::new(now)),
             appended: Notify::new(),
-            keyless: AtomicU64::new(0),
+            keyless: Mutex::new(0),
             published: AtomicU64::new(0),
             unrouted: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
@@ -67,31 +75,38 @@ impl Topic {
     pub(crate) fn recover(&self, shared: &Shared, now: Now) -> Result<(), StorageError> {
         let mut dedup = self.dedup.lock();
         let mut producers = self.producers.lock();
+        let mut damage = None;
         self.state.replay(shared, |record| match record {
-            StateRecord::Reset => {
-                *producers = ProducerWindow::default();
-            }
-            StateRecord::Dedup { id, at } => {
+            StateRecord::Reset => *producers = ProducerWindows::new(now),
+            StateRecord::Dedup(entries) => {
                 if let Some(dedup) = &mut *dedup {
-                    dedup.observe(id, at, now.wall);
+                    entries.into_iter().for_each(|entry| dedup.observe(now, entry));
                 }
             }
-            StateRecord::Producer { id, epoch, sequence, count, base, .. } => {
-                producers.observe(id, epoch, sequence, count, base, now.wall);
+            StateRecord::Producer(ProducerRecord { name, batch, at }) => {
+                producers.observe(at, &ProducerId::Name(name), batch, Offset::ZERO);
             }
+            StateRecord::Producers(snapshot) => match ProducerWindows::decode(&snapshot) {
+                Ok(decoded) => *producers = decoded,
+                Err(error) => damage = Some(error),
+            },
             StateRecord::Retry(_) | StateRecord::Forget(_) | StateRecord::DeliveredTo(_) => {}
-        })
+        })?;
+        match damage {
+            Some(error) => Err(StorageError::Damaged(format!("topic {:?}: {error}", &*self.name))),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn definition(&self) -> Arc<TopicDefinition> {
         Arc::clone(&self.definition.read())
     }
 
-    pub(crate) fn redefine(&self, definition: TopicDefinition, partitions: Vec<Owned>) {
+    pub(crate) fn redefine(&self, definition: TopicDefinition, partitions: Vec<Owned>, now: Now) {
         let mut dedup = self.dedup.lock();
         match (&mut *dedup, definition.resolved.dedup_window) {
-            (Some(dedup), Some(window)) => dedup.set_window(window),
-            (dedup, window) => *dedup = window.map(DedupWindow::new),
+            (Some(dedup), Some(window)) => dedup.set_rules(now, window, DEFAULT_DEDUP_CAPACITY),
+            (dedup, _) => *dedup = dedup_window(&definition, now),
         }
         *self.partitions.write() = partitions.into();
         *self.definition.write() = Arc::new(definition);
@@ -104,34 +119,37 @@ impl Topic {
 
     /// Where a message goes, of `count` partitions.
     pub(crate) fn partition_for(&self, message: &Message, count: u32) -> u32 {
-        match &message.key {
-            Some(key) => partition_of_key(key, count),
-            None => partition_without_key(self.keyless.fetch_add(1, Ordering::Relaxed), count),
+        let Some(count) = NonZeroU32::new(count) else { return 0 };
+        partition(message.key.as_deref(), count, &mut self.keyless.lock())
+    }
+
+    /// Reserves a dedup id.
+    ///
+    /// # Errors
+    /// See [`DedupFull`].
+    pub(crate) fn reserve_dedup(&self, id: DedupHash, now: Now) -> Result<Dedup, DedupFull> {
+        match &mut *self.dedup.lock() {
+            None => Ok(Dedup::New),
+            Some(dedup) => dedup.reserve(now, id),
         }
     }
 
-    /// Reserves a dedup id. `Ok(false)`: it is a duplicate.
-    ///
-    /// # Errors
-    /// The number of ids that a full window holds.
-    pub(crate) fn reserve_dedup(&self, id: u128, now: Now) -> Result<bool, u64> {
-        match &mut *self.dedup.lock() {
-            None => Ok(true),
-            Some(dedup) => dedup.reserve(id, now.wall),
-        }
+    /// What is to be recorded of reserved ids.
+    pub(crate) fn dedup_record(&self, ids: &[DedupHash]) -> Vec<StateRecord> {
+        self.dedup.lock().as_ref().map_or_else(Vec::new, |window| dedup_record(window, ids))
     }
 
     pub(crate) fn has_dedup(&self) -> bool {
         self.dedup.lock().is_some()
     }
 
-    pub(crate) fn confirm_dedup(&self, ids: &[u128], now: Now) {
+    pub(crate) fn confirm_dedup(&self, ids: &[DedupHash]) {
         if let Some(dedup) = &mut *self.dedup.lock() {
-            ids.iter().for_each(|id| dedup.confirm(*id, now.wall));
+            ids.iter().for_each(|id| dedup.confirm(*id, Offset::ZERO));
         }
     }
 
-    pub(crate) fn cancel_dedup(&self, ids: &[u128]) {
+    pub(crate) fn cancel_dedup(&self, ids: &[DedupHash]) {
         if let Some(dedup) = &mut *self.dedup.lock() {
             ids.iter().for_each(|id| dedup.cancel(*id));
         }
@@ -163,19 +181,19 @@ impl Topic {
         }
         let mut records = Vec::new();
         if let Some(dedup) = &*self.dedup.lock() {
-            records.extend(dedup.entries(now.wall).map(|(id, at)| StateRecord::Dedup { id, at }));
+            records.extend(dedup_records(dedup, now));
         }
-        records.extend(self.producers.lock().records());
+        records.push(StateRecord::Producers(self.producers.lock().encode().into()));
         shared.snapshot_later(&self.state, records);
     }
 }
 
-/// The dedup or producer id's hash.
-pub(crate) fn hash_id(id: &str) -> u128 {
-    xxhash_rust::xxh3::xxh3_128(id.as_bytes())
+fn dedup_window(definition: &TopicDefinition, now: Now) -> Option<DedupWindow> {
+    definition.resolved.dedup_window.map(|window| DedupWindow::new(now, window, DEFAULT_DEDUP_CAPACITY))
 }
 
-/// Whether `time` has passed.
-pub(crate) fn is_past(time: Option<Timestamp>, now: Now) -> bool {
-    time.is_some_and(|time| time <= now.wall)
+/// The state record of ids that are being written.
+pub(crate) fn dedup_record(window: &DedupWindow, ids: &[DedupHash]) -> Vec<StateRecord> {
+    let entries: Vec<_> = ids.iter().filter_map(|id| window.entry(*id, Offset::ZERO)).collect();
+    if entries.is_empty() { Vec::new() } else { vec![StateRecord::Dedup(entries)] }
 }

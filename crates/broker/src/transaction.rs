@@ -9,6 +9,7 @@ use log::{Append, Commit, CommitOutcome, Durability, Operation, Refusal, Target,
 use log::batch::{RecordBatch, RecordBlock};
 use types::{Epoch, LogId, Message, Now, Offset};
 
+use crate::dedup::DedupHash;
 use crate::errors::StorageError;
 use crate::live::LiveBuffer;
 use crate::queues::QueueOwner;
@@ -29,13 +30,13 @@ pub(crate) struct Transaction {
 /// What follows an operation. If the commit fails, each is undone instead.
 enum After {
     /// Records reached a queue.
-    Enqueue { queue: Arc<QueueOwner>, operation: usize, batch: Arc<Encoded>, selected: Option<Vec<u32>>, dedup: Vec<u128> },
+    Enqueue { queue: Arc<QueueOwner>, operation: usize, batch: Arc<Encoded>, selected: Option<Vec<u32>>, dedup: Vec<DedupHash> },
     /// Messages left a queue.
     Departed { queue: Arc<QueueOwner>, offsets: Vec<Offset> },
     /// Records reached a topic's log.
     Appended { topic: Arc<Topic> },
     /// A topic's dedup ids are taken.
-    TopicDedup { topic: Arc<Topic>, ids: Vec<u128> },
+    TopicDedup { topic: Arc<Topic>, ids: Vec<DedupHash> },
     /// Messages for live subscribers.
     Live { message: Arc<Message>, to: Vec<Arc<LiveBuffer>> },
 }
@@ -164,7 +165,7 @@ impl Transaction {
     }
 
     /// Records for a queue, whose room is reserved; they are given back to it if the commit fails.
-    pub(crate) fn enqueue(&mut self, queue: &Arc<QueueOwner>, batch: &Arc<Encoded>, selected: Selected, dedup: Vec<u128>) {
+    pub(crate) fn enqueue(&mut self, queue: &Arc<QueueOwner>, batch: &Arc<Encoded>, selected: Selected, dedup: Vec<DedupHash>) {
         let operation = self.operation(queue.owned().target(Operation::Append(batch.append(&selected))));
         self.after.push(After::Enqueue {
             queue: Arc::clone(queue),
@@ -205,7 +206,7 @@ impl Transaction {
     }
 
     /// Dedup ids reserved in a topic's window.
-    pub(crate) fn topic_dedup(&mut self, topic: &Arc<Topic>, ids: Vec<u128>) {
+    pub(crate) fn topic_dedup(&mut self, topic: &Arc<Topic>, ids: Vec<DedupHash>) {
         self.after.push(After::TopicDedup { topic: Arc::clone(topic), ids });
     }
 
@@ -278,7 +279,7 @@ fn finish(shared: &Arc<Shared>, after: Vec<After>, written: &[Written]) {
             After::Enqueue { queue, operation, batch, selected, dedup } => {
                 let Some(written) = written.get(operation) else { continue };
                 let mut guard = queue.lock(now);
-                guard.confirm_dedup(&dedup, now);
+                guard.confirm_dedup(&dedup);
                 for meta in batch.chosen(&selected) {
                     guard.enqueue(meta.arrival(written.base, &batch.block));
                 }
@@ -290,7 +291,7 @@ fn finish(shared: &Arc<Shared>, after: Vec<After>, written: &[Written]) {
                 }
             }
             After::Appended { topic } => topic.appended(),
-            After::TopicDedup { topic, ids } => topic.confirm_dedup(&ids, now),
+            After::TopicDedup { topic, ids } => topic.confirm_dedup(&ids),
             After::Live { message, to } => {
                 for buffer in to {
                     shared.count_live(buffer.push(&message));

@@ -68,6 +68,15 @@ pub struct Principal {
 }
 
 impl Principal {
+    /// The broker itself.
+    pub(crate) fn internal() -> Self {
+        Self { user: Some(Arc::from(INTERNAL_USER)), user_id: u64::MAX, token: None, expires: None }
+    }
+
+    pub(crate) fn is_internal(&self) -> bool {
+        self.user_id == u64::MAX
+    }
+
     pub(crate) const ANONYMOUS: Self = Self { user: None, user_id: 0, token: None, expires: None };
 
     /// The user's name; `None` for an anonymous caller.

@@ -7,7 +7,7 @@ use types::{Now, Offset};
 
 use super::owner::QueueOwner;
 use crate::errors::StorageError;
-use crate::queue::{BrowseState, QueueMachine};
+use crate::queue::{BrowseState};
 use crate::record::{Payload, metas};
 use crate::shared::Shared;
 use crate::views::{Browsed, BrowsedState};
@@ -41,16 +41,16 @@ impl QueueOwner {
                     return Ok((browsed, next));
                 }
                 next = offset.next();
-                let Some((state, attempts)) = guard.machine.state_of(now, offset) else { continue };
+                let Some(seen) = guard.machine.state_of(offset) else { continue };
                 let payload = Payload { block: Arc::clone(&block), position: meta.position };
                 let (message, enqueued) = payload.message().map_err(|error| self.unreadable(&error))?;
-                let state = match state {
+                let state = match seen.state {
                     BrowseState::Ready => BrowsedState::Ready,
-                    BrowseState::Delayed { due } => BrowsedState::Delayed { due: due.or(meta.not_before) },
+                    BrowseState::Delayed { due } => BrowsedState::Delayed { due: Some(meta.not_before.unwrap_or(due).max(due)) },
                     BrowseState::Parked => BrowsedState::Parked,
                     BrowseState::InFlight => BrowsedState::InFlight,
                 };
-                browsed.push(Browsed { offset, state, attempts, enqueued, message: Arc::new(message) });
+                browsed.push(Browsed { offset, state, attempts: seen.attempts, enqueued, message: Arc::new(message) });
             }
             next = entry.base.plus(u64::from(entry.batch.last_offset_delta()) + 1).max(next);
         }

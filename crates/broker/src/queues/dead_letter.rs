@@ -7,7 +7,7 @@ use types::{Message, Now, Text, Timestamp, Value};
 use super::owner::{QueueGuard, QueueOwner};
 use crate::definitions::DeadLetterConfig;
 use crate::errors::StorageError;
-use crate::queue::{Departure, LeaveReason, QueueMachine, RetryRecord};
+use crate::queue::{Departure, LeaveReason, RetryRecord};
 use crate::record::Payload;
 use crate::routing::Plan;
 use crate::shared::Shared;

@@ -14,16 +14,16 @@ use types::{EntityId, Monotonic, Now, Offset};
 
 use super::counters::Meter;
 use super::redrive::RedriveJob;
-use crate::dedup::DedupWindow;
+use crate::dedup::{DEFAULT_DEDUP_CAPACITY, DedupHash, DedupWindow};
 use crate::definitions::QueueConfig;
 use crate::errors::StorageError;
 use crate::policy::ResolvedQueue;
 use crate::queue::{
-    Arrival, AttachError, ConsumerId, ConsumerRules, Departure, Queue, QueueEvent, QueueMachine, QueueRules, Recovered,
+    Arrival, AttachError, ConsumerId, ConsumerRules, Departure, Queue, QueueEvent, QueueRules, Recovered,
 };
 use crate::record::Payload;
 use crate::shared::Shared;
-use crate::state_log::{StateLog, StateRecord};
+use crate::state_log::{StateLog, StateRecord, dedup_records};
 use crate::transaction::{Owned, Transaction};
 
 /// The consumer that stands for all receives without one.
@@ -133,7 +133,7 @@ impl QueueOwner {
         machine: Queue<Payload>,
         now: Now,
     ) -> Self {
-        let dedup = definition.resolved.dedup_window.map(DedupWindow::new);
+        let dedup = dedup_window(&definition, now);
         Self {
             id,
             namespace,
@@ -189,12 +189,12 @@ impl QueueOwner {
             StateRecord::Retry(retry) => drop(retries.insert(retry.offset, retry)),
             StateRecord::Forget(offset) => drop(retries.remove(&offset)),
             StateRecord::DeliveredTo(offset) => delivered_to = offset,
-            StateRecord::Dedup { id, at } => {
+            StateRecord::Dedup(entries) => {
                 if let Some(dedup) = &mut dedup {
-                    dedup.observe(id, at, now.wall);
+                    entries.into_iter().for_each(|entry| dedup.observe(now, entry));
                 }
             }
-            StateRecord::Producer { .. } => {}
+            StateRecord::Producer(_) | StateRecord::Producers(_) => {}
         })?;
         let state = &messages.state;
         retries.retain(|offset, _| (state.start..state.end).contains(offset));
@@ -242,8 +242,8 @@ impl QueueOwner {
         let mut guard = self.lock(now);
         let window = definition.resolved.dedup_window;
         match (&mut guard.dedup, window) {
-            (Some(dedup), Some(window)) => dedup.set_window(window),
-            (dedup, window) => *dedup = window.map(DedupWindow::new),
+            (Some(dedup), Some(window)) => dedup.set_rules(now, window, DEFAULT_DEDUP_CAPACITY),
+            (dedup, _) => *dedup = dedup_window(&definition, now),
         }
         guard.machine.set_rules(now, definition.resolved.rules.clone());
         *self.definition.write() = Arc::new(definition);
@@ -256,7 +256,12 @@ impl QueueOwner {
     /// Marks the queue as deleted, and wakes all who wait for it.
     pub(crate) fn delete(&self, now: Now) {
         self.deleted.store(true, Ordering::Release);
-        self.lock(now).wake_all();
+        self.wake_all(now);
+    }
+
+    /// Wakes all who wait, to look for themselves.
+    pub(crate) fn wake_all(&self, now: Now) {
+        self.lock(now).inner.wake_all();
     }
 
     /// Locks the queue. What changed under the lock is followed up when the guard goes: counters, wake-ups, the next tick.
@@ -305,11 +310,15 @@ impl QueueOwner {
                 })
                 .collect();
             if let Some(dedup) = &guard.dedup {
-                records.extend(dedup.entries().map(|(id, at)| StateRecord::Dedup { id, at }));
+                records.extend(dedup_records(dedup, guard.now));
             }
             shared.snapshot_later(&self.state, records);
         }
     }
+}
+
+fn dedup_window(definition: &QueueDefinition, now: Now) -> Option<DedupWindow> {
+    definition.resolved.dedup_window.map(|window| DedupWindow::new(now, window, DEFAULT_DEDUP_CAPACITY))
 }
 
 /// Waits for one thing to become deliverable. Gone with the drop.
@@ -368,13 +377,13 @@ impl<'a> QueueGuard<'a> {
         self.inner.machine.unreserve(messages, bytes);
     }
 
-    pub(crate) fn confirm_dedup(&mut self, ids: &[u128], now: Now) {
+    pub(crate) fn confirm_dedup(&mut self, ids: &[DedupHash]) {
         if let Some(dedup) = &mut self.inner.dedup {
-            ids.iter().for_each(|id| dedup.confirm(*id, now.wall));
+            ids.iter().for_each(|id| dedup.confirm(*id, Offset::ZERO));
         }
     }
 
-    pub(crate) fn cancel_dedup(&mut self, ids: &[u128]) {
+    pub(crate) fn cancel_dedup(&mut self, ids: &[DedupHash]) {
         if let Some(dedup) = &mut self.inner.dedup {
             ids.iter().for_each(|id| dedup.cancel(*id));
         }

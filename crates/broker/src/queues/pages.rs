@@ -9,7 +9,7 @@ use types::{Message, Offset, Timestamp};
 
 use super::owner::{QueueGuard, QueueOwner};
 use crate::errors::StorageError;
-use crate::queue::{Arrival, ConsumerId, Credit, Delivery, PageRequest, QueueMachine};
+use crate::queue::{Arrival, ConsumerId, Credit, Delivery, PageRequest};
 use crate::record::{Payload, metas};
 use crate::shared::Shared;
 

@@ -9,7 +9,7 @@ use super::dead_letter::DEAD_LETTER_HEADERS;
 use super::owner::{QueueGuard, QueueOwner, REDRIVE_CONSUMER};
 use super::settle::Settling;
 use crate::errors::ConsumeError;
-use crate::queue::{ConsumerRules, Credit, Delivery, QueueMachine, Settle};
+use crate::queue::{ConsumerRules, Credit, Delivery, Settle};
 use crate::record::Payload;
 use crate::routing::Plan;
 use crate::session::Redrive;

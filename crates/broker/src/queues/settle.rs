@@ -6,7 +6,7 @@ use types::{Now, Offset};
 
 use super::owner::{QueueGuard, QueueOwner};
 use crate::errors::{SettleError, StorageError};
-use crate::queue::{Departure, Lease, QueueMachine, Settle, Settled};
+use crate::queue::{Departure, Lease, Settle, Settled};
 use crate::record::Payload;
 use crate::shared::Shared;
 use crate::state_log::StateRecord;

@@ -11,7 +11,7 @@ use super::{Receive, Redrive, Session};
 use crate::access::Action;
 use crate::consumer::{Consumer, ConsumerOptions, delivered};
 use crate::errors::{ConsumeError, SettleError};
-use crate::queue::{Credit, LeaseError, QueueMachine, Settle};
+use crate::queue::{Credit, LeaseError, Settle};
 use crate::queues::{QueueOwner, Settling};
 use crate::receipt::Receipt;
 use crate::views::{Browsed, Delivered, RedriveInfo};

@@ -23,6 +23,12 @@ use crate::errors::AccessError;
 use crate::shared::{Namespace, Shared};
 use crate::views::{ReadFrom, Record};
 
+pub(crate) use admin::{Change, define_queue, define_topic};
+pub(crate) use bindings::router_binding;
+pub(crate) use policies::apply as apply_policies;
+pub(crate) use queues::{dead_letter_config, install_queue, make_queue, remove_queue};
+pub(crate) use topics::{capture_rule, install_topic, log_config, router_topic};
+
 /// One caller in one namespace. Cheap to clone; a protocol's connection holds one.
 #[derive(Clone)]
 pub struct Session {
@@ -168,7 +174,7 @@ impl Session {
     }
 
     fn grants(&self) -> Result<Grants, AccessError> {
-        self.shared().users.read().grants(&self.principal, &self.space.name).ok_or(AccessError::Unauthenticated)
+        self.shared().users.grants(&self.principal, &self.space.name).ok_or(AccessError::Unauthenticated)
     }
 
     /// Checks that the caller may do this to the entity of this name.
@@ -176,15 +182,7 @@ impl Session {
     /// # Errors
     /// See [`AccessError`].
     pub(crate) fn may(&self, action: Action, kind: &str, name: &str) -> Result<(), AccessError> {
-        if self.grants()?.allows(action, name) {
-            return Ok(());
-        }
-        Err(AccessError::Forbidden {
-            user: self.user().unwrap_or("anonymous").to_owned(),
-            action: action.name(),
-            entity: format!("{kind} {name:?}"),
-            namespace: self.space.name.to_string(),
-        })
+        self.grants()?.require(action, kind, name)
     }
 
     /// Whether the caller may see the entity of this name.

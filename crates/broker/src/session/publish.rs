@@ -11,16 +11,18 @@ use types::limits::{
 };
 use types::{Message, MessageId, Now, Offset, Text, Value};
 
-use super::{Expect, ExpectOf, ProducerStamp, PublishOptions, PublishTo, Session};
+use super::{Expect, ExpectOf, PublishOptions, PublishTo, Session};
 use crate::access::Action;
 use crate::errors::{PublishError, SettleError};
-use crate::queue::{Lease, LeaseError, Settle};
+use crate::idempotence::{ProducerBatch, ProducerId, Sequence, SequenceError};
+use crate::queue::Settle;
+use crate::partition::key_partition;
 use crate::queues::{QueueOwner, Settling};
 use crate::receipt::Receipt;
 use crate::record::is_own_header;
 use crate::routing::{Placed, Plan, place};
-use crate::state_log::StateRecord;
-use crate::topics::{Topic, hash_id};
+use crate::state_log::{ProducerRecord, StateRecord};
+use crate::topics::Topic;
 use crate::transaction::{CommitFailure, Transaction};
 use crate::views::Published;
 
@@ -194,10 +196,8 @@ impl Session {
             Destination::Queue(queue) => plan.to_queue(&queue, messages),
             Destination::Topic(topic) => {
                 let definition = topic.definition();
-                if let Some(limit) = definition.resolved.max_body_bytes {
-                    for message in messages {
-                        check_body(message, limit, "max_body_bytes of the topic")?;
-                    }
+                for message in messages {
+                    check_body(message, definition.resolved.max_body_bytes, "max_body_bytes of the topic")?;
                 }
                 plan.to_topic(&self.space, &topic, messages, partition)
             }
@@ -269,7 +269,8 @@ impl Session {
         };
         let partitions = topic.partitions();
         let count = u32::try_from(partitions.len()).unwrap_or(u32::MAX);
-        let number = options.partition.unwrap_or_else(|| crate::partition::partition_of_key(series, count));
+        let by_key = || std::num::NonZeroU32::new(count).map_or(0, |count| key_partition(series, count));
+        let number = options.partition.unwrap_or_else(by_key);
         let Some(owned) = partitions.get(number as usize) else {
             return Err(missing("partition", &number.to_string()));
         };
@@ -316,31 +317,37 @@ impl Session {
         else {
             return Err(invalid("idempotent producers publish to a topic; use a dedup id for a queue"));
         };
-        let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
-        let id = hash_id(&stamp.id);
-        let verdict = topic.producers.lock().begin(id, stamp.epoch, stamp.sequence, count, now.wall)?;
-        Ok(Some(match verdict {
-            Some(base) => Stamped::Duplicate(duplicates(messages, base)),
-            None => Stamped::New(Stamp { topic, id, stamp: stamp.clone(), count }),
+        types::check_name(&stamp.id).map_err(|error| invalid(&error.to_string()))?;
+        let batch = ProducerBatch {
+            epoch: stamp.epoch,
+            first_sequence: u32::try_from(stamp.sequence).map_err(|_| invalid("sequence numbers are below 2^31"))?,
+            messages: u32::try_from(messages.len()).unwrap_or(u32::MAX),
+        };
+        let name = Text::from(stamp.id.as_str());
+        let verdict = topic.producers.lock().begin(now, &ProducerId::Name(name.clone()), batch);
+        Ok(Some(match verdict.map_err(sequence)? {
+            Sequence::Duplicate { .. } | Sequence::Pending => Stamped::Duplicate(duplicates(messages)),
+            Sequence::New => Stamped::New(Stamp { topic, name, batch, done: false }),
         }))
     }
 
     async fn commit_stamped(
         &self,
         mut transaction: Transaction,
-        stamp: Stamp,
+        mut stamp: Stamp,
         placed: Vec<Placed>,
         mut results: Vec<Published>,
     ) -> Result<Vec<Published>, PublishError> {
         let now = self.now();
-        let Stamp { topic, id, stamp, count } = stamp;
-        let (epoch, sequence) = (stamp.epoch, stamp.sequence);
-        let record = StateRecord::Producer { partition: 0, id, epoch, sequence, count, base: None };
-        topic.state.record(&mut transaction, &[record], now)?;
+        let record = ProducerRecord { name: stamp.name.clone(), batch: stamp.batch, at: now.wall };
+        stamp.topic.state.record(&mut transaction, &[StateRecord::Producer(record)], now)?;
         let (send, receive) = tokio::sync::oneshot::channel();
         // The end is taken up even if nobody waits, or the producer could never go on.
         transaction.submit(self.shared(), move |result| {
-            topic.producers.lock().end(id, epoch, sequence, count, result.is_ok());
+            if result.is_ok() {
+                stamp.confirm(now);
+            }
+            drop(stamp);
             drop(send.send(result));
         });
         let result = receive.await.unwrap_or_else(|_| Err(CommitFailure::Unknown("the storage stopped".to_owned())));
@@ -356,15 +363,42 @@ enum Stamped {
     Duplicate(Vec<Published>),
 }
 
-/// A stamp to be confirmed or taken back.
+/// A stamp that is being written. Dropped without a confirmation, it is taken back.
 struct Stamp {
     topic: Arc<Topic>,
-    id: u128,
-    stamp: ProducerStamp,
-    count: u32,
+    name: Text,
+    batch: ProducerBatch,
+    done: bool,
 }
 
-fn duplicates(messages: &[Message], _base: Option<Offset>) -> Vec<Published> {
+impl Stamp {
+    fn confirm(&mut self, now: Now) {
+        let producer = ProducerId::Name(self.name.clone());
+        self.topic.producers.lock().confirm(now, &producer, self.batch, Offset::ZERO);
+        self.done = true;
+    }
+}
+
+impl Drop for Stamp {
+    fn drop(&mut self) {
+        if !self.done {
+            self.topic.producers.lock().cancel(&ProducerId::Name(self.name.clone()), self.batch);
+        }
+    }
+}
+
+fn sequence(error: SequenceError) -> PublishError {
+    match error {
+        SequenceError::OutOfSequence { expected, found } => {
+            PublishError::OutOfSequence { got: u64::from(found), expected: u64::from(expected) }
+        }
+        SequenceError::Fenced { present, .. } => PublishError::Fenced { current: present },
+        SequenceError::TooManyProducers | SequenceError::TooManyPending => PublishError::Backpressure,
+        error => PublishError::Invalid { field: "producer".to_owned(), why: error.to_string() },
+    }
+}
+
+fn duplicates(messages: &[Message]) -> Vec<Published> {
     let id = |message: &Message| message.id.clone().unwrap_or(MessageId::Uuid([0; 16]));
     messages
         .iter()

@@ -11,7 +11,6 @@ use crate::access::Action;
 use crate::definitions::{BindingTarget, DeadLetterConfig, QueueConfig};
 use crate::errors::{ConsumeError, DeclareError};
 use crate::meta::MetaRecord;
-use crate::queue::QueueMachine;
 use crate::queues::{QueueDefinition, QueueOwner};
 use crate::shared::{Namespace, Shared, log_of, state_log_of};
 use crate::transaction::{Owned, Transaction};

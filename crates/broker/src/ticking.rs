@@ -1,0 +1,100 @@
+//! What time brings, for all that the broker holds.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use types::Now;
+
+use crate::broker::Broker;
+use crate::definitions::DeadLetterConfig;
+use crate::session::{Change, dead_letter_config, make_queue, remove_queue};
+use crate::shared::{Namespace, Shared};
+
+impl Broker {
+    /// Does what is due, and says how long until something is due again (a quarter of a second at most). The server calls it in a loop.
+    pub async fn tick(&self) -> Duration {
+        let shared = self.shared();
+        let now = shared.clock.now();
+        let queues: Vec<_> = shared.queues.read().values().filter(|queue| queue.tick_due(now)).cloned().collect();
+        for queue in queues {
+            if !queue.is_deleted() {
+                queue.tick(shared, now);
+            }
+        }
+        shared.flush();
+        for (namespace, target) in shared.take_missing() {
+            self.make_missing(namespace, &target).await;
+        }
+        let second = now.mono.0 / 1_000_000_000;
+        if shared.last_second.swap(second, Ordering::Relaxed) != second {
+            self.each_second(now).await;
+        }
+        let now = shared.clock.now();
+        let next = shared.queues.read().values().filter_map(|queue| queue.next_tick(now)).min();
+        next.unwrap_or(Shared::MAX_TICK_WAIT).clamp(Duration::from_millis(1), Shared::MAX_TICK_WAIT)
+    }
+
+    async fn each_second(&self, now: Now) {
+        let shared = self.shared();
+        shared.log.maintain(now.wall);
+        let spaces: Vec<_> = shared.namespaces.read().values().cloned().collect();
+        for space in spaces {
+            let (queues, topics, groups) = {
+                let entities = space.entities.read();
+                let queues: Vec<_> = entities.queues.values().cloned().collect();
+                let topics: Vec<_> = entities.topics.values().cloned().collect();
+                let groups: Vec<_> = entities.groups.values().cloned().collect();
+                (queues, topics, groups)
+            };
+            let mut stored = 0;
+            for queue in &queues {
+                let mut guard = queue.lock(now);
+                guard.meter.sample(now.mono);
+                let depth = guard.machine.depth();
+                stored += depth.waiting_bytes + depth.in_flight_bytes;
+            }
+            for topic in &topics {
+                topic.keep_state(shared, now);
+                let weight = |owned: &crate::transaction::Owned| {
+                    shared.log.state(owned.log).map_or(0, |state| state.weight)
+                };
+                stored += topic.partitions().iter().map(weight).sum::<u64>();
+            }
+            groups.iter().for_each(|group| group.tick(now));
+            space.stored_bytes.store(stored, Ordering::Relaxed);
+            for queue in queues {
+                let expires = queue.definition().resolved.expires;
+                let unused = expires.is_some_and(|span| queue.lock(now).unused_for(span));
+                if unused {
+                    self.expire_queue(&space, &queue).await;
+                }
+            }
+        }
+        shared.flush();
+    }
+
+    async fn expire_queue(&self, space: &Arc<Namespace>, queue: &Arc<crate::queues::QueueOwner>) {
+        let change = Change::begin(self.shared()).await;
+        if !space.dead_letter_sources(&queue.name).is_empty() || queue.is_deleted() {
+            return;
+        }
+        tracing::info!(queue = %queue.name, "the queue was not used for its time and is deleted");
+        if let Err(error) = remove_queue(self.shared(), space, change, queue).await {
+            tracing::error!(queue = %queue.name, %error, "an unused queue could not be deleted");
+        }
+    }
+
+    /// Makes a dead-letter queue that something names but that is missing.
+    async fn make_missing(&self, namespace: types::EntityId, target: &DeadLetterConfig) {
+        let DeadLetterConfig::Queue(name) = target else { return };
+        let Some(space) = self.shared().namespace_by_id(namespace) else { return };
+        let change = Change::begin(self.shared()).await;
+        if space.queue(name).is_some() {
+            return;
+        }
+        if let Err(error) = make_queue(self.shared(), &space, change, name, dead_letter_config()).await {
+            tracing::error!(queue = %name, %error, "a dead-letter queue could not be made; its messages stay where they are");
+        }
+    }
+}
