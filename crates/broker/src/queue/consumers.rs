@@ -1,0 +1,132 @@
+//! Who takes messages from the queue, and whose turn it is.
+
+use std::cmp::Reverse;
+use std::collections::VecDeque;
+
+use types::Monotonic;
+
+use super::breaker::Breaker;
+use super::memory::NumberMap;
+use super::{AttachError, ConsumerId, ConsumerRules};
+
+/// Deliveries remembered beyond those still out before the settled ones are swept.
+const SLACK: usize = 64;
+
+/// One consumer.
+#[derive(Debug)]
+pub(super) struct Consumer {
+    pub(super) rules: ConsumerRules,
+    pub(super) breaker: Breaker,
+    /// It has credit.
+    ready: bool,
+    /// Grows with every consumer that attaches.
+    order: u64,
+    /// Its deliveries, ascending by serial, with settled ones still among them: (serial, offset).
+    deliveries: VecDeque<(u64, u64)>,
+    /// How many of them are out.
+    out: usize,
+}
+
+/// All consumers of a queue.
+#[derive(Debug, Default)]
+pub(super) struct Consumers {
+    all: NumberMap<u64, Consumer>,
+    attached: u64,
+    active: Option<ConsumerId>,
+}
+
+impl Consumers {
+    pub(super) fn attach(&mut self, id: ConsumerId, rules: ConsumerRules) -> Result<(), AttachError> {
+        if self.all.values().any(|consumer| consumer.rules.exclusive) {
+            return Err(AttachError::HeldExclusively);
+        }
+        if rules.exclusive && !self.all.is_empty() {
+            return Err(AttachError::InUse);
+        }
+        self.attached += 1;
+        let order = self.attached;
+        let consumer =
+            Consumer { rules, breaker: Breaker::new(), ready: false, order, deliveries: VecDeque::new(), out: 0 };
+        self.all.insert(id.0, consumer);
+        Ok(())
+    }
+
+    pub(super) fn detach(&mut self, id: ConsumerId) -> Option<Consumer> {
+        self.all.remove(&id.0)
+    }
+
+    pub(super) fn set_ready(&mut self, id: ConsumerId, ready: bool) {
+        if let Some(consumer) = self.all.get_mut(&id.0) {
+            consumer.ready = ready;
+        }
+    }
+
+    pub(super) fn get(&self, id: ConsumerId) -> Option<&Consumer> {
+        self.all.get(&id.0)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ConsumerId) -> Option<&mut Consumer> {
+        self.all.get_mut(&id.0)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Consumer> {
+        self.all.values()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Consumer> {
+        self.all.values_mut()
+    }
+
+    /// Chooses the single active consumer if there is none or it went. `Some` if that changed anything.
+    ///
+    /// The next one is one with credit if any has, then of the highest priority, then the one that waited longest.
+    pub(super) fn elect(&mut self, single_active: bool) -> Option<Option<ConsumerId>> {
+        let before = self.active;
+        if !single_active {
+            self.active = None;
+            return None;
+        }
+        if before.is_none_or(|active| !self.all.contains_key(&active.0)) {
+            let best =
+                |(_, consumer): &(&u64, &Consumer)| (consumer.ready, consumer.rules.priority, Reverse(consumer.order));
+            self.active = self.all.iter().max_by_key(best).map(|(id, _)| ConsumerId(*id));
+        }
+        (self.active != before).then_some(self.active)
+    }
+
+    /// How many messages the consumer may be given now, at most `wanted`.
+    pub(super) fn allowance(&self, id: ConsumerId, now: Monotonic, single_active: bool, wanted: usize) -> usize {
+        let Some(consumer) = self.all.get(&id.0) else { return 0 };
+        if single_active && self.active != Some(id) {
+            return 0;
+        }
+        let waits = |other: &Consumer| {
+            other.rules.priority > consumer.rules.priority && other.ready && other.breaker.allows(now, 1) > 0
+        };
+        if !single_active && self.all.len() > 1 && self.all.values().any(waits) {
+            return 0;
+        }
+        consumer.breaker.allows(now, wanted)
+    }
+}
+
+impl Consumer {
+    /// Remembers a delivery. `is_out` says whether an earlier one (serial, offset) is still out.
+    pub(super) fn delivered(&mut self, serial: u64, offset: u64, is_out: impl Fn(u64, u64) -> bool) {
+        self.out += 1;
+        self.deliveries.push_back((serial, offset));
+        if self.deliveries.len() > 2 * self.out + SLACK {
+            self.deliveries.retain(|(other, at)| *other == serial || is_out(*other, *at));
+        }
+    }
+
+    /// A delivery was settled.
+    pub(super) fn settled(&mut self) {
+        self.out = self.out.saturating_sub(1);
+    }
+
+    /// Its deliveries, ascending by serial, settled ones among them.
+    pub(super) fn deliveries(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.deliveries.iter().copied()
+    }
+}
