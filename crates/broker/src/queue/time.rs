@@ -17,6 +17,8 @@ impl<P> Queue<P> {
         more |= self.wake_due(now, TICK_WORK);
         more |= self.expire_heads(now);
         self.shed(now);
+        // What was dropped may have hidden what is expired.
+        more |= self.expire_heads(now);
         let put_out = self.departures.len().min(TICK_WORK);
         departures.extend(self.departures.drain(..put_out));
         more || !self.departures.is_empty() || self.sheddable().is_some()
