@@ -577,7 +577,8 @@ impl World {
             delivered_to: self.queue.delivered_to(),
         };
         self.queue = Queue::recover(self.model.rules.clone(), self.rng.u64(..), recovered);
-        (self.consumers.clear(), self.old_leases.clear());
+        self.consumers.clear();
+        self.old_leases.clear();
         self.active = None;
     }
 
