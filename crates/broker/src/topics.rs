@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
+use types::limits::DEFAULT_DEDUP_CAPACITY;
 use types::{EntityId, Message, Now, Offset};
 
-use crate::dedup::{DEFAULT_DEDUP_CAPACITY, Dedup, DedupFull, DedupHash, DedupWindow};
+use crate::dedup::{Dedup, DedupFull, DedupHash, DedupWindow};
 use crate::definitions::TopicConfig;
 use crate::errors::StorageError;
 use crate::idempotence::{ProducerId, ProducerWindows};
@@ -86,7 +87,7 @@ impl Topic {
             StateRecord::Producer(ProducerRecord { name, batch, at }) => {
                 producers.observe(at, &ProducerId::Name(name), batch, Offset::ZERO);
             }
-            StateRecord::Producers(snapshot) => match ProducerWindows::decode(&snapshot) {
+            StateRecord::Producers(snapshot) => match ProducerWindows::decode(now, &snapshot) {
                 Ok(decoded) => *producers = decoded,
                 Err(error) => damage = Some(error),
             },

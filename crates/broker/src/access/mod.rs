@@ -67,6 +67,9 @@ pub struct Principal {
     pub(crate) expires: Option<Timestamp>,
 }
 
+/// How the broker's own sessions are called in errors.
+const INTERNAL_USER: &str = "(broker)";
+
 impl Principal {
     /// The broker itself.
     pub(crate) fn internal() -> Self {

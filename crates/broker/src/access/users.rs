@@ -299,6 +299,9 @@ impl Users {
     /// [`Principal::expires`].)
     #[must_use]
     pub fn grants(&self, principal: &Principal, namespace: &str) -> Option<Grants> {
+        if principal.is_internal() {
+            return Some(Grants::everything(principal.user.clone(), namespace));
+        }
         let Some(name) = &principal.user else {
             return self.is_open().then(|| Grants::everything(None, namespace));
         };

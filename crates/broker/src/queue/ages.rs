@@ -74,6 +74,11 @@ impl Ages {
         self.slots.front().map(|slot| slot.first)
     }
 
+    /// Nothing is left; what was counted of messages that were found gone is forgotten.
+    pub(super) fn clear(&mut self) {
+        self.slots.clear();
+    }
+
     fn coarsen(&mut self) {
         self.slots.retain(|slot| slot.count > 0);
         while self.slots.len() > MAX_SLOTS / 2 {

@@ -8,6 +8,8 @@ use super::BreakerRules;
 
 /// The pause doubles up to so many times its first length.
 const MAX_PAUSES: u32 = 32;
+/// Most settlements remembered, whatever the rules say.
+const MAX_WINDOW: u32 = 10_000;
 
 /// How a settlement counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,8 +103,9 @@ impl Breaker {
                 }
             },
             (State::Closed, Outcome::Success | Outcome::Failure) => {
-                self.count(rules.window, outcome == Outcome::Failure);
-                let full = self.recent.len() as u64 >= u64::from(rules.window.max(1));
+                let window = rules.window.clamp(1, MAX_WINDOW) as usize;
+                self.count(window, outcome == Outcome::Failure);
+                let full = self.recent.len() >= window;
                 let ratio = f64::from(self.failures) / self.recent.len() as f64;
                 (full && self.failures > 0 && ratio >= rules.failure_ratio).then(|| self.open(now, rules, 1))
             }
@@ -116,10 +119,10 @@ impl Breaker {
         Change::Opened
     }
 
-    fn count(&mut self, window: u32, failed: bool) {
+    fn count(&mut self, window: usize, failed: bool) {
         self.recent.push_back(failed);
         self.failures += u32::from(failed);
-        while self.recent.len() as u64 > u64::from(window.max(1)) {
+        while self.recent.len() > window {
             self.failures -= u32::from(self.recent.pop_front() == Some(true));
         }
     }

@@ -14,7 +14,8 @@ pub enum BrowseState {
     Ready,
     /// It waits for a time.
     Delayed {
-        /// Until then; of a message not in memory only as exactly as the delay index has it (the start of its bucket).
+        /// Until then; of a message not in memory only as exactly as the delay index has it: near the start of its bucket, or 0 while the bucket
+        /// is open and the message about to be read again.
         due: Timestamp,
     },
     /// A consumer has it.

@@ -392,7 +392,8 @@ pub struct Recovered {
 ///
 /// A trait only so that the contract can be read and the model in the tests can be held against it.
 pub trait QueueMachine<P: Clone>: Sized {
-    /// An empty queue. `seed` feeds the jitter.
+    /// An empty queue. `seed` feeds the jitter, and the first serial: it must differ from one start of the broker to the next, so that no
+    /// lease from before a restart names a delivery after it.
     fn new(rules: QueueRules, seed: u64) -> Self;
     /// A queue after a restart. What lies in the log is looked at by and by, through page requests.
     fn recover(rules: QueueRules, seed: u64, recovered: Recovered) -> Self;
@@ -419,7 +420,9 @@ pub trait QueueMachine<P: Clone>: Sized {
     fn deliver(&mut self, now: Now, consumer: ConsumerId, credit: Credit, out: &mut Vec<Delivery<P>>);
     /// What must be read before more can be delivered (or classified); `None` if nothing.
     fn page_request(&mut self, now: Now) -> Option<PageRequest>;
-    /// The answer: the live records read, and the offset up to which the log was looked at.
+    /// The answer: the live records read, and the offset up to which the log was looked at. Offsets wanted below `read_to` (of
+    /// [`PageRequest::Exactly`] too) that are not among the records count as gone; those from there on are asked for again. A request
+    /// changes nothing, so a failed read needs no answer. After ticks and deliveries, ask and answer until nothing is wanted.
     fn page_in(&mut self, now: Now, request: PageRequest, records: Vec<Arrival<P>>, read_to: Offset);
 
     /// Ends a delivery. # Errors: see [`LeaseError`]; nothing changed then.
@@ -445,7 +448,7 @@ pub trait QueueMachine<P: Clone>: Sized {
     fn purge(&mut self, now: Now) -> Purge;
     /// Counters.
     fn depth(&self) -> QueueDepth;
-    /// Everything that must be in the state log if it were begun anew: all retries waiting.
+    /// Everything that must be in the state log if it were begun anew: all messages here that failed, waiting for their retry or ready again.
     fn retries(&self) -> Vec<RetryRecord>;
     /// Messages before this offset may have been handed out.
     fn delivered_to(&self) -> Offset;

@@ -94,7 +94,7 @@ impl<P> Queue<P> {
             payload,
         };
         self.counts.ready -= 1;
-        self.counts.waiting_bytes -= weight;
+        self.counts.lighten(weight);
         self.delivered_to = self.delivered_to.max(offset.next());
         self.events.push(QueueEvent::Delivered { offset, consumer: id, attempt });
         if rules.auto_ack {
@@ -124,6 +124,9 @@ impl<P> Queue<P> {
         self.events.push(QueueEvent::Acked { offset: entry.offset });
         self.free_key(entry.key, entry.offset);
         self.leaving.insert(entry.offset.0, Leaving { arrival: entry, seen: true });
+        if self.counts.waiting() == 0 && self.leases.len() == 0 {
+            self.ages.clear();
+        }
     }
 
     /// Whether the message's own expiry or the queue's time to live has passed.

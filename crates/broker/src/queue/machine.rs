@@ -13,6 +13,7 @@ use super::leases::Leases;
 use super::memory::{Memory, NumberMap};
 use super::ready::Ready;
 use super::retry::Failure;
+use super::rules::levels;
 use super::{
     Arrival, AttachError, ConsumerId, ConsumerRules, Departure, Overflow, QueueDepth, QueueEvent, QueueRules,
     Recovered, RetryRecord,
@@ -20,8 +21,6 @@ use super::{
 
 /// First serials are below this, so that they stay exact where numbers are doubles.
 const MAX_FIRST_SERIAL: u64 = 1 << 52;
-/// Changes of the queue's delay that are remembered for messages which wait already.
-const MAX_DELAY_CHANGES: usize = 16;
 
 /// A queue's state machine. See [`QueueMachine`](super::QueueMachine) for what each method promises.
 #[derive(Debug)]
@@ -50,7 +49,7 @@ pub struct Queue<P> {
     pub(super) events: Vec<QueueEvent>,
     pub(super) rng: fastrand::Rng,
     /// The queue's delay, each from an offset on.
-    delay_rules: Vec<(Offset, Option<Duration>)>,
+    pub(super) delay_rules: Vec<(Offset, Option<Duration>)>,
     /// After the last message.
     pub(super) end: Offset,
     pub(super) delivered_to: Offset,
@@ -108,10 +107,16 @@ impl Counts {
     pub(super) fn waiting(&self) -> u64 {
         self.ready + self.delayed + self.parked
     }
+
+    /// Takes the weight of a message that waits no more, and is not counted as waiting any more. The weight of one that was found gone from
+    /// the log is never known: the sum is right again once nothing waits.
+    pub(super) fn lighten(&mut self, bytes: u64) {
+        self.waiting_bytes = if self.waiting() == 0 { 0 } else { self.waiting_bytes.saturating_sub(bytes) };
+    }
 }
 
 impl<P> Queue<P> {
-    /// An empty queue.
+    /// An empty queue. `seed` feeds the jitter, and the first serial: let it differ from one start to the next.
     #[must_use]
     pub fn new(rules: QueueRules, seed: u64) -> Self {
         Self::recover(rules, seed, Recovered::default())
@@ -177,78 +182,6 @@ impl<P> Queue<P> {
         self.delays.insert(Timestamp(i64::MIN / 2), retry.due, offset.0, None, &mut self.memory);
         self.counts.delayed += 1;
         self.failures.insert(offset.0, Failure { history: retry.history, key: retry.key, due: retry.due });
-    }
-
-    /// Changes the rules.
-    pub fn set_rules(&mut self, now: Now, rules: QueueRules) {
-        let old = std::mem::replace(&mut self.rules, rules);
-        self.memory.resize(self.rules.window, self.rules.window_bytes);
-        self.ready.shrink(&mut self.memory);
-        if old.delay != self.rules.delay {
-            self.delay_rules.push((self.end, self.rules.delay));
-            if self.delay_rules.len() > MAX_DELAY_CHANGES {
-                self.delay_rules.remove(0);
-            }
-        }
-        if old.breaker.is_some() && self.rules.breaker.is_none() {
-            for consumer in self.consumers.iter_mut() {
-                consumer.breaker = super::breaker::Breaker::new();
-            }
-        }
-        if levels(&old) != levels(&self.rules) || (old.keyed != self.rules.keyed && !self.unread.is_empty()) {
-            self.relevel();
-        }
-        match (old.keyed, self.rules.keyed) {
-            (false, true) => self.hold_keys(),
-            (true, false) => self.free_keys(),
-            _ => {}
-        }
-        self.elect();
-        self.shed(now);
-    }
-
-    fn relevel(&mut self) {
-        let (entries, unknown) = self.ready.relevel(levels(&self.rules), &mut self.memory);
-        if self.levels() == 1 {
-            self.ready.add_all_unheld(0, std::mem::take(&mut self.unsorted));
-        }
-        self.unsorted |= unknown;
-        for entry in entries {
-            self.counts.ready -= 1;
-            self.make_ready(entry);
-        }
-    }
-
-    /// Per-key order begins: what is out, or waits to be tried again, holds its key.
-    fn hold_keys(&mut self) {
-        let mut out: Vec<_> =
-            self.leases.iter().filter_map(|out| Some((out.arrival.offset.0, out.arrival.key?))).collect();
-        out.sort_unstable();
-        for (offset, key) in out {
-            self.keys.begin(key, offset);
-        }
-        let here = self.failures.iter().filter(|(offset, _)| !self.leaving.contains_key(offset));
-        let mut failed: Vec<_> = here.filter_map(|(offset, failure)| Some((*offset, failure.key?))).collect();
-        failed.sort_unstable();
-        for (offset, key) in failed {
-            if !self.keys.is_held(key) {
-                self.keys.begin(key, offset);
-            }
-        }
-    }
-
-    fn free_keys(&mut self) {
-        let (entries, unheld) = self.keys.unpark_all(&mut self.memory);
-        self.counts.parked = 0;
-        self.counts.ready += unheld.len();
-        if self.levels() == 1 {
-            self.ready.add_all_unheld(0, unheld);
-        } else {
-            self.unsorted |= unheld;
-        }
-        for entry in entries {
-            self.make_ready(entry);
-        }
     }
 
     /// Reserves room for messages about to be committed; `false` if the queue is full and rejects.
@@ -426,9 +359,4 @@ impl<P> Queue<P> {
     pub fn take_events(&mut self, out: &mut Vec<QueueEvent>) {
         out.append(&mut self.events);
     }
-}
-
-/// A message's priority is one byte, so there is no use for more levels than it has values.
-fn levels(rules: &QueueRules) -> usize {
-    usize::from(rules.priority_levels.clamp(1, 256))
 }

@@ -27,6 +27,7 @@ mod offsets;
 mod paging;
 mod ready;
 mod retry;
+mod rules;
 mod settle;
 mod time;
 

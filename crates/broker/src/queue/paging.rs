@@ -114,9 +114,7 @@ impl<P> Queue<P> {
                 self.unread.known.clear();
             }
         }
-        if self.counts.waiting() == 0 {
-            self.counts.waiting_bytes = 0;
-        }
+        self.counts.lighten(0);
         self.shed(now);
     }
 

@@ -105,6 +105,7 @@ impl<P> Ready<P> {
     }
 
     /// Number of entries in memory.
+    #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.held
     }

@@ -144,7 +144,7 @@ impl<P> Queue<P> {
 
     /// Gives up a message that waited and was taken out of its place; the next tick puts it out.
     pub(super) fn give_up_waiting(&mut self, entry: Arrival<P>, reason: LeaveReason) {
-        self.counts.waiting_bytes = self.counts.waiting_bytes.saturating_sub(u64::from(entry.weight));
+        self.counts.lighten(u64::from(entry.weight));
         let departure = self.give_up(entry, reason, false);
         self.departures.push(departure);
     }

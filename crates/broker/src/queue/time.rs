@@ -89,19 +89,14 @@ impl<P> Queue<P> {
     }
 
     fn expire_heads(&mut self, now: Now) -> bool {
-        let mut left = TICK_WORK;
-        for number in 0..self.levels() {
-            while let Some(head) = self.ready.levels().get(number).and_then(|level| level.head())
-                && self.is_expired(now.wall, head)
-            {
-                if left == 0 {
-                    return true;
-                }
-                left -= 1;
-                self.drop_head(number, LeaveReason::Expired);
-            }
+        for _ in 0..TICK_WORK {
+            let mut levels = self.ready.levels().iter();
+            let expired = levels.position(|level| level.head().is_some_and(|head| self.is_expired(now.wall, head)));
+            // One that goes may free its key for one of any level, so each search begins anew.
+            let Some(level) = expired else { return false };
+            self.drop_head(level, LeaveReason::Expired);
         }
-        false
+        true
     }
 
     /// When [`tick`](Self::tick) has something to do next, on either clock; `None` if never. May be too early, never too late.

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use log::{Durability, Log};
+use log::Durability;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use roaring::RoaringTreemap;
 use tokio::sync::Notify;
+use types::limits::DEFAULT_DEDUP_CAPACITY;
 use types::{EntityId, Monotonic, Now, Offset};
 
 use super::counters::Meter;
 use super::redrive::RedriveJob;
-use crate::dedup::{DEFAULT_DEDUP_CAPACITY, DedupHash, DedupWindow};
+use crate::dedup::{DedupHash, DedupWindow};
 use crate::definitions::QueueConfig;
 use crate::errors::StorageError;
 use crate::policy::ResolvedQueue;

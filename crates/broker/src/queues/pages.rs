@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use log::batch::RecordBlock;
-use log::{Live, LogState, ReadLimit};
+use log::ReadLimit;
 use types::{Message, Offset, Timestamp};
 
 use super::owner::{QueueGuard, QueueOwner};

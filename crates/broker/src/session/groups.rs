@@ -90,7 +90,8 @@ impl Session {
     /// # Errors
     /// See [`ReplayError`].
     pub fn group(&self, name: &str) -> Result<GroupInfo, ReplayError> {
-        Ok(self.group_info(&self.readable_group(name)?))
+        let group = self.readable_group(name)?;
+        Ok(self.group_info(&group))
     }
 
     /// All groups that the user may see, by name.

@@ -170,7 +170,7 @@ impl Session {
         options: &PublishOptions,
     ) -> Result<(), PublishError> {
         if *to != PublishTo::Subject {
-            return self.plan_for(plan, self.destination(to, &[])?, messages, options.partition);
+            return self.plan_for(plan, self.destination(to, &Bytes::new())?, messages, options.partition);
         }
         // Runs of messages with the same destination stay together, so that their order does.
         let mut rest = messages;

@@ -199,11 +199,7 @@ impl World {
             assert!(out.len() <= credit, "more than the credit");
             assert!(out.len() <= 1 || out.iter().map(|d| u64::from(d.weight)).sum::<u64>() <= bytes, "too many bytes");
             assert!(allowed || out.is_empty(), "{id:?} is not to be served");
-            // What expired on the way left before, and may have freed its key.
-            self.events();
-            for delivery in &out {
-                self.delivered(id, delivery, auto_ack);
-            }
+            self.follow(id, &out, auto_ack);
             credit -= out.len();
             self.events();
             // It may have passed over what was in memory, and want to read on.
@@ -215,6 +211,7 @@ impl World {
         if patient && allowed && credit > 0 {
             let left = self.model.next(self.now);
             assert!(left.is_none(), "not delivered though ready: {left:?}");
+            assert!(!self.queue.has_ready(self.now, id), "whoever waits would be woken for nothing, again and again");
         }
     }
 
@@ -437,8 +434,14 @@ impl World {
 
     /// Follows what the machine does by itself.
     fn events(&mut self) {
+        self.follow(ConsumerId(0), &[], false);
+    }
+
+    /// Follows deliveries, and what happened between them: one that expires may free its key for another.
+    fn follow(&mut self, id: ConsumerId, out: &[Delivery<u64>], auto_ack: bool) {
         let mut events = Vec::new();
         self.queue.take_events(&mut events);
+        let mut deliveries = out.iter();
         for event in events {
             match event {
                 QueueEvent::Left { offset, reason: reason @ (LeaveReason::Expired | LeaveReason::Overflow) } => {
@@ -450,10 +453,17 @@ impl World {
                     self.model.free(offset.0);
                     self.trace.push(format!("{offset} left: {reason:?}"));
                 }
+                QueueEvent::Delivered { offset, consumer, attempt } => {
+                    let delivery = deliveries.next().expect("an event without its delivery");
+                    let told = (delivery.lease.offset, id, delivery.attempt);
+                    assert_eq!((offset, consumer, attempt), told);
+                    self.delivered(id, delivery, auto_ack);
+                }
                 QueueEvent::ActiveChanged { consumer } => self.active = consumer,
                 _ => {}
             }
         }
+        assert_eq!(deliveries.count(), 0, "deliveries without their events");
     }
 
     fn come_and_go(&mut self) {
@@ -577,7 +587,8 @@ impl World {
             delivered_to: self.queue.delivered_to(),
         };
         self.queue = Queue::recover(self.model.rules.clone(), self.rng.u64(..), recovered);
-        (self.consumers.clear(), self.old_leases.clear());
+        self.consumers.clear();
+        self.old_leases.clear();
         self.active = None;
     }
 
@@ -600,11 +611,7 @@ impl World {
                 break;
             }
             self.say(format!("drain {:?}", out.iter().map(|d| d.lease).collect::<Vec<_>>()));
-            // What expired on the way left before, and may have freed its key.
-            self.events();
-            for delivery in &out {
-                self.delivered(id, delivery, auto_ack);
-            }
+            self.follow(id, &out, auto_ack);
             for delivery in &out {
                 if !auto_ack {
                     let settled = self.queue.settle(self.now, delivery.lease, Settle::Ack).expect("out");
@@ -666,6 +673,7 @@ impl World {
             assert!(rules.max_messages.is_none_or(|max| waiting <= max), "too many: {depth:?}");
             assert!(rules.max_bytes.is_none_or(|max| depth.waiting_bytes <= max), "too heavy: {depth:?}");
         }
+        self.check_wakes();
         // The age is told to the second, once everything was looked at.
         if self.queue.unread.is_empty() && self.queue.unread.ageless.is_empty() {
             let here = self.model.all.values().filter(|msg| !matches!(msg.place, Place::Leaving { .. }));
@@ -681,6 +689,31 @@ impl World {
                 Place::Leaving { .. } => assert_eq!(state, None),
                 Place::Out { .. } => assert_eq!(state.map(|s| s.state), Some(BrowseState::InFlight)),
                 Place::Waiting => assert_eq!(state.map(|s| s.attempts), Some(msg.attempts), "{msg:?}"),
+            }
+        }
+    }
+}
+
+impl World {
+    /// Whoever sleeps until the next tick misses nothing, and whoever waits for a message is woken.
+    fn check_wakes(&self) {
+        let sleep = self.queue.next_tick(self.now).unwrap_or(Duration::MAX);
+        assert!(sleep > Duration::ZERO, "ticking would not end");
+        for msg in self.model.all.values() {
+            match (msg.place, msg.due) {
+                (Place::Out { until: Some(until), .. }, _) => {
+                    assert!(sleep <= until.since(self.now.mono), "sleeps {sleep:?} past the lease of {msg:?}");
+                }
+                (Place::Waiting, Some(due)) if !msg.was_due && self.queue.unread.is_empty() => {
+                    let due = Timestamp((due.0 + 9).div_euclid(10) * 10);
+                    assert!(sleep <= due.since(self.now.wall), "sleeps {sleep:?} past {msg:?}");
+                }
+                _ => {}
+            }
+        }
+        if self.model.next(self.now).is_some() {
+            for id in self.consumers.keys().filter(|id| self.allowed(**id)) {
+                assert!(self.queue.has_ready(self.now, *id), "{id:?} is not woken");
             }
         }
     }
