@@ -4,6 +4,12 @@ use bytes::Bytes;
 
 use crate::{SubjectPattern, Text, Value};
 
+mod check;
+mod matching;
+
+pub use check::FilterError;
+pub use matching::Fields;
+
 /// A condition on a message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Filter {
@@ -44,8 +50,8 @@ pub enum HeaderMatch {
     Any,
 }
 
-/// A part of a message that an attribute test looks at. A field with several values (a header given twice, a JSON
-/// array) passes a test if one of the values does.
+/// A part of a message that an attribute test looks at. A field with several values (a header given twice, a list, a JSON
+/// array) passes a test if one of the values does; an empty list is no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Field {
     /// The subject.
@@ -69,9 +75,10 @@ pub enum AttributeTest {
     Prefix(Text),
     /// Text that ends so.
     Suffix(Text),
-    /// Text that fits a pattern in which `*` stands for any run of characters, and `\*` for itself.
+    /// Text that fits a pattern in which `*` stands for any run of characters, `\*` for itself and `\\` for a backslash.
     Wildcard(Text),
-    /// The field is there, and no value of it passes any of these.
+    /// The field has a value that passes none of these. (As SNS and EventBridge have it, a list passes if one of its values does;
+    /// that no value passes is `Exists(true)` and [`Filter::Not`].)
     AnythingBut(Vec<AttributeTest>),
     /// A number within both bounds; `None` is no bound, `true` includes the bound itself.
     Range {
@@ -88,3 +95,6 @@ pub enum AttributeTest {
 
 /// A finite number that a range is bounded by.
 pub type Number = f64;
+
+#[cfg(test)]
+mod tests;

@@ -14,9 +14,12 @@ mod text;
 mod value;
 
 pub use clock::{Clock, Monotonic, Now, Timestamp};
-pub use filter::{AttributeTest, Field, Filter, HeaderMatch, Number};
+pub use filter::{AttributeTest, Field, Fields, Filter, FilterError, HeaderMatch, Number};
 pub use ids::{EntityId, Epoch, LogId, Offset};
 pub use message::{Headers, Message, MessageId};
-pub use subject::{PatternError, SubjectPattern, Word};
+pub use subject::{PatternError, SubjectPattern, Word, subject_words};
 pub use text::{NameError, Text, check_name};
 pub use value::Value;
+
+#[cfg(test)]
+mod seeds;

@@ -28,6 +28,16 @@ pub const MAX_PARTITIONS: u32 = 1024;
 pub const MAX_PRIORITY: u8 = 255;
 /// Most conditions (leaves and combinators) of one filter.
 pub const MAX_FILTER_NODES: usize = 256;
+/// Deepest nesting of a filter: combinators, and `anything-but` within `anything-but`.
+pub const MAX_FILTER_DEPTH: usize = 16;
+/// Longest text or bytes within a filter (header name, wanted value, prefix, ...), in bytes.
+pub const MAX_FILTER_VALUE_BYTES: usize = 4096;
+/// Most names of a path into a JSON body.
+pub const MAX_FILTER_PATH: usize = 32;
+/// Largest body that filters look into, in bytes; a larger one has no fields for them.
+pub const MAX_FILTER_BODY_BYTES: usize = 1024 * 1024;
+/// Most words of a subject pattern.
+pub const MAX_PATTERN_WORDS: usize = 256;
 /// Most topics that one publish may pass through by topic → topic bindings.
 pub const MAX_ROUTE_TOPICS: usize = 256;
 /// Header names that begin so are Posthouse's own.
