@@ -9,7 +9,8 @@ mod consumer;
 pub mod definitions;
 mod errors;
 pub mod filter;
-mod live;
+pub mod live;
+pub mod partition;
 pub mod queue;
 mod receipt;
 mod record;
@@ -26,3 +27,6 @@ pub use receipt::{BadReceipt, Receipt};
 pub use session::{
     Expect, ExpectOf, ProducerStamp, PublishOptions, PublishTo, Read, ReadAnswer, Receive, Redrive, Session,
 };
+
+#[cfg(test)]
+mod seeds;

@@ -1,8 +1,14 @@
 //! Live subscriptions.
 
+mod subscriptions;
+mod trie;
+
 use std::sync::Arc;
 
 use types::Message;
+
+pub use subscriptions::{LiveSubscriptions, SubscriberId};
+pub use trie::SubjectTrie;
 
 /// A live subscription: in memory, no ack, no retention. Dropping it ends it.
 pub struct LiveSubscription {}
@@ -19,3 +25,6 @@ impl LiveSubscription {
         todo!()
     }
 }
+
+#[cfg(test)]
+mod tests;
