@@ -14,6 +14,7 @@ pub mod partition;
 pub mod queue;
 mod receipt;
 mod record;
+pub mod router;
 mod session;
 mod value_codec;
 pub mod views;
