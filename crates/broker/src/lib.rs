@@ -5,10 +5,14 @@
 
 pub mod access;
 mod broker;
+pub mod codec;
 mod consumer;
+pub mod dedup;
 pub mod definitions;
 mod errors;
 pub mod filter;
+pub mod group;
+pub mod idempotence;
 pub mod live;
 pub mod partition;
 pub mod queue;
