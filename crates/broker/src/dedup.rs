@@ -10,14 +10,10 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use types::limits::MAX_DEDUP_WINDOW;
 use types::{Now, Offset, Timestamp};
 
 use crate::codec::{DecodeError, Reader, put_int, put_uint};
-
-/// Ids of one window, unless its definition says otherwise.
-pub const DEFAULT_DEDUP_CAPACITY: usize = 1_000_000;
-/// Longest window.
-pub const MAX_DEDUP_WINDOW: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Parts of the window that are dropped one after another.
 const SLICES: i64 = 16;

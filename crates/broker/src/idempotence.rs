@@ -5,20 +5,11 @@
 //! Sequence numbers are Kafka's: they go from 0 to 2^31 - 1 and then begin at 0 again.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::time::Duration;
 
+use types::limits::{MAX_PRODUCER_PENDING, MAX_PRODUCERS, PRODUCER_BATCHES, PRODUCER_EXPIRY};
 use types::{Now, Offset, Text, Timestamp};
 
 use crate::codec::{DecodeError, Reader, put_bytes, put_int, put_uint};
-
-/// Durable batches of a producer that are remembered: as many as a Kafka producer has in flight at most.
-pub const PRODUCER_BATCHES: usize = 5;
-/// Most batches of a producer that are being written at once.
-pub const MAX_PRODUCER_PENDING: usize = 256;
-/// Most producers that are remembered for one log; beyond it the one heard from least lately is forgotten.
-pub const MAX_PRODUCERS: usize = 10_000;
-/// A producer that was not heard from for so long is forgotten.
-pub const PRODUCER_EXPIRY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Sequence numbers are counted modulo this.
 const SEQUENCES: u32 = 1 << 31;

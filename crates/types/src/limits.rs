@@ -1,5 +1,7 @@
 //! Every bound on foreign input and on our own buffers, by name. An error that refuses something names the limit.
 
+use std::time::Duration;
+
 /// Longest name of a topic, queue, group, namespace, policy or user, in bytes of UTF-8.
 pub const MAX_NAME_BYTES: usize = 255;
 /// Longest subject or subject pattern, in bytes.
@@ -40,5 +42,25 @@ pub const MAX_FILTER_BODY_BYTES: usize = 1024 * 1024;
 pub const MAX_PATTERN_WORDS: usize = 256;
 /// Most topics that one publish may pass through by topic → topic bindings.
 pub const MAX_ROUTE_TOPICS: usize = 256;
+/// Most members of one group.
+pub const MAX_GROUP_MEMBERS: usize = 4096;
+/// Longest text beside a committed offset, in bytes.
+pub const MAX_COMMIT_METADATA_BYTES: usize = 4096;
+/// Durable batches of a producer that are remembered: as many as a Kafka producer has in flight at most.
+pub const PRODUCER_BATCHES: usize = 5;
+/// Most batches of a producer that are being written at once.
+pub const MAX_PRODUCER_PENDING: usize = 256;
+/// Most producers that are remembered for one log; beyond it the one heard from least lately is forgotten.
+pub const MAX_PRODUCERS: usize = 10_000;
+/// A producer that was not heard from for so long is forgotten.
+pub const PRODUCER_EXPIRY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Most ids of one dedup window, unless its definition says otherwise.
+pub const DEFAULT_DEDUP_CAPACITY: usize = 1_000_000;
+/// Longest dedup window.
+pub const MAX_DEDUP_WINDOW: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Heaviest binding of a topic that spreads by consistent hash.
+pub const MAX_BINDING_WEIGHT: u32 = 256;
+/// Most subject patterns that one topic captures.
+pub const MAX_TOPIC_CAPTURES: usize = 64;
 /// Header names that begin so are Posthouse's own.
 pub const RESERVED_HEADER_PREFIX: &str = "ph-";

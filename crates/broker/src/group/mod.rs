@@ -11,15 +11,11 @@ mod record;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use types::limits::{MAX_COMMIT_METADATA_BYTES, MAX_GROUP_MEMBERS};
 use types::{Epoch, Monotonic, Offset, Text, Timestamp};
 
 use crate::codec::DecodeError;
 pub use record::{Committed, GroupRecord};
-
-/// Most members of one group.
-pub const MAX_GROUP_MEMBERS: usize = 4096;
-/// Longest text beside a committed offset, in bytes.
-pub const MAX_COMMIT_METADATA_BYTES: usize = 4096;
 
 /// The number of a dealing out of partitions. It grows with every change, and over restarts too: the epoch of the group's
 /// log is its upper half.

@@ -3,13 +3,10 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use types::limits::MAX_NAME_BYTES;
+use types::limits::{MAX_NAME_BYTES, MAX_TOPIC_CAPTURES};
 use types::{EntityId, SubjectPattern, Text};
 
 use crate::live::SubjectTrie;
-
-/// Most patterns that one topic captures.
-pub const MAX_TOPIC_CAPTURES: usize = 64;
 
 /// What a topic captures of the namespace's subjects.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,7 @@
 //! Router kinds: what the bindings of a topic may filter on.
 
+use types::limits::MAX_BINDING_WEIGHT;
 use types::{Filter, Text};
-
-/// Heaviest binding of a topic that spreads by consistent hash.
-pub const MAX_BINDING_WEIGHT: u32 = 256;
 
 /// What the bindings of a topic may filter on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

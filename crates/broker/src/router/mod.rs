@@ -13,8 +13,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use types::limits::MAX_ROUTE_TOPICS;
 use types::{EntityId, Fields, Filter};
 
-pub use capture::{CaptureError, CaptureRule, Captures, MAX_TOPIC_CAPTURES};
-pub use kind::{HashOn, KindError, MAX_BINDING_WEIGHT, RouterKind, check};
+pub use capture::{CaptureError, CaptureRule, Captures};
+pub use kind::{HashOn, KindError, RouterKind, check};
 use table::Table;
 
 /// What the router must know of a topic.
@@ -50,7 +50,7 @@ pub struct RouterBinding {
     pub target: RouteTarget,
     /// What it takes.
     pub filter: Filter,
-    /// Its share where a hash chooses among bindings, up to [`MAX_BINDING_WEIGHT`]; 0 takes none. Elsewhere without meaning.
+    /// Its share where a hash chooses among bindings, up to [`types::limits::MAX_BINDING_WEIGHT`]; 0 takes none. Elsewhere without meaning.
     pub weight: u32,
 }
 

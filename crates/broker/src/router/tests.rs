@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use types::limits::MAX_ROUTE_TOPICS;
+use types::limits::{MAX_BINDING_WEIGHT, MAX_ROUTE_TOPICS, MAX_TOPIC_CAPTURES};
 use types::{AttributeTest, EntityId, Field, Filter, HeaderMatch, Message, SubjectPattern, Text, Value};
 
 use super::*;
