@@ -54,6 +54,18 @@ fn an_id_under_way_is_pending_until_confirmed_or_cancelled() {
 }
 
 #[test]
+fn an_id_that_stands_twice_counts_as_the_later_says() {
+    let mut window = DedupWindow::new(at(0), WINDOW, 100);
+    assert_eq!(window.reserve(at(0), hash(1)), Ok(Dedup::New));
+    take(&mut window, at(150_000), 2, 2).unwrap();
+    // Written late: it is over at 160 s, but shares its slice with an id of 150 s.
+    window.confirm(hash(1), Offset(1));
+    assert_eq!(take(&mut window, at(161_000), 1, 3), Ok(Dedup::New));
+    take(&mut window, at(175_000), 4, 4).unwrap();
+    assert_eq!(take(&mut window, at(176_000), 1, 5), Ok(Dedup::Duplicate { offset: Offset(3) }));
+}
+
+#[test]
 fn a_full_window_refuses_and_never_forgets_early() {
     let mut window = DedupWindow::new(at(0), WINDOW, 10);
     for id in 0..10 {

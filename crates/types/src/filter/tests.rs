@@ -221,6 +221,28 @@ fn filters_beyond_the_limits_are_refused() {
     check(unnamed, Err(FilterError::EmptyHeaderName));
 }
 
+#[test]
+fn simple_filters_say_it_in_the_fewest_words() {
+    let never = || Filter::Or(vec![]);
+    let not = |filter| Filter::Not(Box::new(filter));
+    let exact = || Filter::SubjectExact("a.b".into());
+    let pattern = |text| Filter::Subject(SubjectPattern::parse(text).unwrap());
+    for (filter, want) in [
+        (pattern("a.b"), exact()),
+        (pattern("#"), Filter::All),
+        (pattern("#.#"), Filter::All),
+        (pattern(""), Filter::SubjectExact(Bytes::new())),
+        (Filter::And(vec![exact(), Filter::Headers { matching: HeaderMatch::Any, wanted: vec![] }]), never()),
+        (Filter::And(vec![Filter::And(vec![exact()]), Filter::All]), exact()),
+        (Filter::Or(vec![exact(), never(), Filter::Or(vec![exact()])]), Filter::Or(vec![exact(), exact()])),
+        (Filter::Or(vec![exact(), not(never())]), Filter::All),
+        (not(not(exact())), exact()),
+        (not(Filter::And(vec![])), never()),
+    ] {
+        assert_eq!(filter.clone().simplify(), want, "{filter:?}");
+    }
+}
+
 fn random_filter(rng: &mut fastrand::Rng, depth: u8) -> Filter {
     let many = |rng: &mut fastrand::Rng| (0..rng.usize(0..3)).map(|_| random_filter(rng, depth - 1)).collect();
     match rng.u8(0..if depth == 0 { 6 } else { 10 }) {
