@@ -182,11 +182,7 @@ impl Broker {
     }
 
     fn require_admin(&self, by: &Principal, what: &str) -> Result<(), AccessError> {
-        self.shared
-            .users
-            .grants(by, DEFAULT_NAMESPACE)
-            .ok_or(AccessError::Unauthenticated)?
-            .require_admin(what)
+        self.shared.users.grants(by, DEFAULT_NAMESPACE).ok_or(AccessError::Unauthenticated)?.require_admin(what)
     }
 
     /// Makes or changes a namespace. Administrators only, as all below.

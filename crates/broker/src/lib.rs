@@ -14,7 +14,7 @@ pub mod filter;
 pub mod group;
 mod groups;
 pub mod idempotence;
-mod live;
+pub mod live;
 mod memory;
 mod meta;
 pub mod partition;

@@ -18,21 +18,68 @@ use crate::errors::StorageError;
 #[serde(tag = "record", rename_all = "kebab-case")]
 pub(crate) enum MetaRecord {
     /// Ids below this one were given out.
-    NextId { id: u64 },
-    PutNamespace { id: u64, name: String, config: NamespaceConfig },
-    DeleteNamespace { id: u64 },
-    PutTopic { namespace: u64, id: u64, name: String, config: Box<TopicConfig> },
-    DeleteTopic { id: u64 },
-    PutQueue { namespace: u64, id: u64, name: String, config: Box<QueueConfig> },
-    DeleteQueue { id: u64 },
-    PutBinding { namespace: u64, id: u64, config: Box<BindingConfig> },
-    DeleteBinding { id: u64 },
-    PutGroup { namespace: u64, id: u64, name: String, config: GroupConfig },
-    DeleteGroup { id: u64 },
-    PutPolicy { namespace: u64, id: u64, name: String, config: Box<PolicyConfig> },
-    DeletePolicy { id: u64 },
-    PutUser { name: String, config: UserConfig },
-    DeleteUser { name: String },
+    NextId {
+        id: u64,
+    },
+    PutNamespace {
+        id: u64,
+        name: String,
+        config: NamespaceConfig,
+    },
+    DeleteNamespace {
+        id: u64,
+    },
+    PutTopic {
+        namespace: u64,
+        id: u64,
+        name: String,
+        config: Box<TopicConfig>,
+    },
+    DeleteTopic {
+        id: u64,
+    },
+    PutQueue {
+        namespace: u64,
+        id: u64,
+        name: String,
+        config: Box<QueueConfig>,
+    },
+    DeleteQueue {
+        id: u64,
+    },
+    PutBinding {
+        namespace: u64,
+        id: u64,
+        config: Box<BindingConfig>,
+    },
+    DeleteBinding {
+        id: u64,
+    },
+    PutGroup {
+        namespace: u64,
+        id: u64,
+        name: String,
+        config: GroupConfig,
+    },
+    DeleteGroup {
+        id: u64,
+    },
+    PutPolicy {
+        namespace: u64,
+        id: u64,
+        name: String,
+        config: Box<PolicyConfig>,
+    },
+    DeletePolicy {
+        id: u64,
+    },
+    PutUser {
+        name: String,
+        config: UserConfig,
+    },
+    DeleteUser {
+        name: String,
+    },
 }
 
 /// A definition with its namespace and name.
@@ -105,20 +152,6 @@ impl Definitions {
         self.policies.retain(|_, policy| policy.namespace != id);
     }
 
-    /// Reads entries of the `_meta` log.
-    ///
-    /// # Errors
-    /// If a record is not one of ours: a newer version wrote it, or it is damaged. Guessing would lose definitions.
-    pub(crate) fn replay(&mut self, entries: &[Entry]) -> Result<(), StorageError> {
-        for_each_record(entries, |value| {
-            let record = serde_json::from_slice(value).map_err(|error| {
-                StorageError::Damaged(format!("a record of the definitions cannot be read: {error}"))
-            })?;
-            self.apply(record);
-            Ok(())
-        })
-    }
-
     /// How many records a snapshot has.
     pub(crate) fn len(&self) -> u64 {
         let count = self.namespaces.len()
@@ -169,9 +202,7 @@ impl Definitions {
             config: Box::new(policy.config.clone()),
         }));
         records.extend(
-            self.users
-                .iter()
-                .map(|(name, config)| MetaRecord::PutUser { name: name.clone(), config: config.clone() }),
+            self.users.iter().map(|(name, config)| MetaRecord::PutUser { name: name.clone(), config: config.clone() }),
         );
         records
     }
@@ -214,6 +245,7 @@ pub(crate) fn plain_batch(values: &[Bytes], now: Timestamp) -> Result<RecordBatc
 /// # Errors
 /// See [`plain_batch`].
 pub(crate) fn meta_batch(records: &[MetaRecord], now: Timestamp) -> Result<RecordBatch, StorageError> {
-    let encoded: Result<Vec<Bytes>, _> = records.iter().map(|record| serde_json::to_vec(record).map(Bytes::from)).collect();
+    let encoded: Result<Vec<Bytes>, _> =
+        records.iter().map(|record| serde_json::to_vec(record).map(Bytes::from)).collect();
     plain_batch(&encoded.map_err(|error| StorageError::Unavailable(error.to_string()))?, now)
 }

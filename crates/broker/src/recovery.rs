@@ -13,7 +13,9 @@ use crate::errors::StorageError;
 use crate::groups::GroupOwner;
 use crate::meta::{Definitions, MetaRecord, Named, meta_batch};
 use crate::queues::QueueOwner;
-use crate::session::{capture_rule, define_queue, define_topic, install_queue, install_topic, router_binding, router_topic};
+use crate::session::{
+    capture_rule, define_queue, define_topic, install_queue, install_topic, router_binding, router_topic,
+};
 use crate::shared::{META_LOG, MetaState, Namespace, Shared, log_of, read_all, state_log_of};
 use crate::topics::Topic;
 use crate::transaction::{CommitFailure, Owned};
@@ -29,17 +31,15 @@ type Logs = HashMap<LogId, Opened>;
 ///
 /// # Errors
 /// If the log cannot be opened, or what it holds cannot be read.
-pub(crate) fn open(
-    log: Arc<dyn Log>,
-    clock: Arc<dyn Clock>,
-    options: BrokerOptions,
-) -> Result<Broker, StorageError> {
+pub(crate) fn open(log: Arc<dyn Log>, clock: Arc<dyn Clock>, options: BrokerOptions) -> Result<Broker, StorageError> {
     let meta = open_meta(&*log, &*clock)?;
     let mut definitions = Definitions::default();
     read_all(&*log, META_LOG, &mut |value| {
-        definitions.apply(serde_json::from_slice(value).map_err(|error| {
-            StorageError::Damaged(format!("a record of the definitions cannot be read: {error}"))
-        })?);
+        definitions.apply(
+            serde_json::from_slice(value).map_err(|error| {
+                StorageError::Damaged(format!("a record of the definitions cannot be read: {error}"))
+            })?,
+        );
         Ok(())
     })?;
     definitions.next_id = definitions.next_id.max(1);
@@ -52,8 +52,9 @@ pub(crate) fn open(
     } else if stale > MAX_STALE_RECORDS + definitions.len() {
         snapshot_meta(&*log, &*clock, meta, &definitions)?;
     }
-    let users = Users::new(UsersOptions { anonymous: options.anonymous, cache: options.auth_cache, ..Default::default() })
-        .map_err(|error| StorageError::Unavailable(error.to_string()))?;
+    let users =
+        Users::new(UsersOptions { anonymous: options.anonymous, cache: options.auth_cache, ..Default::default() })
+            .map_err(|error| StorageError::Unavailable(error.to_string()))?;
     for (name, config) in std::mem::take(&mut definitions.users) {
         users.put(&name, config);
     }
@@ -73,12 +74,8 @@ fn open_meta(log: &dyn Log, _clock: &dyn Clock) -> Result<Owned, StorageError> {
         }
         return Ok(Owned { log: META_LOG, epoch: opened.epoch });
     }
-    let config = LogConfig {
-        label: "definitions".to_owned(),
-        cleanup: Cleanup::default(),
-        key_index: false,
-        volatile: false,
-    };
+    let config =
+        LogConfig { label: "definitions".to_owned(), cleanup: Cleanup::default(), key_index: false, volatile: false };
     let owned = Owned { log: META_LOG, epoch: Epoch(1) };
     commit_now(log, vec![owned.target(Operation::Create(config))])?;
     Ok(owned)

@@ -414,7 +414,8 @@ impl Plan {
         for share in self.queues.drain(..) {
             // A few dozen bytes a record: they fit a batch whenever the messages did.
             if !share.dedup.is_empty() {
-                let records = share.queue.lock(self.now).dedup.as_ref().map(|window| dedup_record(window, &share.dedup));
+                let records =
+                    share.queue.lock(self.now).dedup.as_ref().map(|window| dedup_record(window, &share.dedup));
                 let _ = share.queue.state.record(transaction, &records.unwrap_or_default(), self.now);
             }
             transaction.enqueue(&share.queue, &share.batch, share.selected, share.dedup);

@@ -46,7 +46,6 @@ pub(crate) fn state_log_of(entity: EntityId) -> LogId {
 pub(crate) struct Shared {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) options: BrokerOptions,
     /// The epoch of the definitions: moves with every start, so it names this one.
     pub(crate) boot: Epoch,
     /// Held while definitions change: one change at a time.
@@ -210,7 +209,6 @@ impl Shared {
             queues: RwLock::default(),
             users,
             memory: Arc::new(MemoryGauge::new(options.memory_high_bytes)),
-            options,
             totals: Totals::default(),
             changes: watch::Sender::new(0),
             closed: AtomicBool::new(false),

@@ -239,8 +239,9 @@ impl StateLog {
     pub(crate) fn replay(&self, shared: &Shared, mut each: impl FnMut(StateRecord)) -> Result<(), StorageError> {
         let mut count = 0;
         shared.read_all(self.owned.log, |value| {
-            let record = StateRecord::decode(value)
-                .ok_or_else(|| StorageError::Damaged(format!("a state record of log {} cannot be read", self.owned.log)))?;
+            let record = StateRecord::decode(value).ok_or_else(|| {
+                StorageError::Damaged(format!("a state record of log {} cannot be read", self.owned.log))
+            })?;
             count = if record == StateRecord::Reset { 0 } else { count + 1 };
             each(record);
             Ok(())

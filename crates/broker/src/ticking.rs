@@ -56,9 +56,8 @@ impl Broker {
             }
             for topic in &topics {
                 topic.keep_state(shared, now);
-                let weight = |owned: &crate::transaction::Owned| {
-                    shared.log.state(owned.log).map_or(0, |state| state.weight)
-                };
+                let weight =
+                    |owned: &crate::transaction::Owned| shared.log.state(owned.log).map_or(0, |state| state.weight);
                 stored += topic.partitions().iter().map(weight).sum::<u64>();
             }
             groups.iter().for_each(|group| group.tick(now));

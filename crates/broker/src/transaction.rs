@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use log::{Append, Commit, CommitOutcome, Durability, Operation, Refusal, Target, Written};
 use log::batch::{RecordBatch, RecordBlock};
+use log::{Append, Commit, CommitOutcome, Durability, Operation, Refusal, Target, Written};
 use types::{Epoch, LogId, Message, Now, Offset};
 
 use crate::dedup::DedupHash;
@@ -30,7 +30,13 @@ pub(crate) struct Transaction {
 /// What follows an operation. If the commit fails, each is undone instead.
 enum After {
     /// Records reached a queue.
-    Enqueue { queue: Arc<QueueOwner>, operation: usize, batch: Arc<Encoded>, selected: Option<Vec<u32>>, dedup: Vec<DedupHash> },
+    Enqueue {
+        queue: Arc<QueueOwner>,
+        operation: usize,
+        batch: Arc<Encoded>,
+        selected: Option<Vec<u32>>,
+        dedup: Vec<DedupHash>,
+    },
     /// Messages left a queue.
     Departed { queue: Arc<QueueOwner>, offsets: Vec<Offset> },
     /// Records reached a topic's log.
@@ -148,11 +154,6 @@ impl Transaction {
         self.operations.is_empty()
     }
 
-    /// Bytes of messages that it holds in memory until it ends.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     /// At least this durability.
     pub(crate) fn at_least(&mut self, durability: Durability) {
         self.durability = self.durability.max(Some(durability));
@@ -165,7 +166,13 @@ impl Transaction {
     }
 
     /// Records for a queue, whose room is reserved; they are given back to it if the commit fails.
-    pub(crate) fn enqueue(&mut self, queue: &Arc<QueueOwner>, batch: &Arc<Encoded>, selected: Selected, dedup: Vec<DedupHash>) {
+    pub(crate) fn enqueue(
+        &mut self,
+        queue: &Arc<QueueOwner>,
+        batch: &Arc<Encoded>,
+        selected: Selected,
+        dedup: Vec<DedupHash>,
+    ) {
         let operation = self.operation(queue.owned().target(Operation::Append(batch.append(&selected))));
         self.after.push(After::Enqueue {
             queue: Arc::clone(queue),

@@ -166,6 +166,12 @@ impl From<&Filter> for FilterRecord {
     }
 }
 
+impl From<Filter> for FilterRecord {
+    fn from(filter: Filter) -> Self {
+        Self::from(&filter)
+    }
+}
+
 /// Checked against the limits, as whoever wrote the record may have had others.
 impl TryFrom<FilterRecord> for Filter {
     type Error = RecordError;

@@ -9,9 +9,9 @@ use tokio::sync::Notify;
 use types::Message;
 
 /// Most messages that wait for one live subscriber.
-pub const MAX_LIVE_MESSAGES: usize = 8_192;
+pub(crate) const MAX_LIVE_MESSAGES: usize = 8_192;
 /// Most bytes that wait for one live subscriber.
-pub const MAX_LIVE_BYTES: usize = 16 * 1024 * 1024;
+pub(crate) const MAX_LIVE_BYTES: usize = 16 * 1024 * 1024;
 
 /// A live subscriber's buffer.
 #[derive(Default)]

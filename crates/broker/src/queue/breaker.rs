@@ -65,6 +65,11 @@ impl Breaker {
         }
     }
 
+    /// Whether the consumer is paused, or being probed.
+    pub(super) fn is_open(&self) -> bool {
+        !matches!(self.state, State::Closed)
+    }
+
     /// When a paused consumer may be probed.
     pub(super) fn probe_at(&self) -> Option<Monotonic> {
         match self.state {

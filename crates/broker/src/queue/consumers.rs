@@ -51,6 +51,11 @@ impl Consumers {
         Ok(())
     }
 
+    /// How many are paused by their breakers.
+    pub(super) fn paused(&self) -> u64 {
+        self.all.values().filter(|consumer| consumer.breaker.is_open()).count() as u64
+    }
+
     pub(super) fn detach(&mut self, id: ConsumerId) -> Option<Consumer> {
         self.all.remove(&id.0)
     }

@@ -327,6 +327,12 @@ impl<P> Queue<P> {
         }
     }
 
+    /// How many consumers are paused by their breakers.
+    #[must_use]
+    pub fn paused_consumers(&self) -> u64 {
+        self.consumers.paused()
+    }
+
     /// Counters.
     #[must_use]
     pub fn depth(&self) -> QueueDepth {

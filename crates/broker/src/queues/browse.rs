@@ -7,7 +7,7 @@ use types::{Now, Offset};
 
 use super::owner::QueueOwner;
 use crate::errors::StorageError;
-use crate::queue::{BrowseState};
+use crate::queue::BrowseState;
 use crate::record::{Payload, metas};
 use crate::shared::Shared;
 use crate::views::{Browsed, BrowsedState};
@@ -46,7 +46,9 @@ impl QueueOwner {
                 let (message, enqueued) = payload.message().map_err(|error| self.unreadable(&error))?;
                 let state = match seen.state {
                     BrowseState::Ready => BrowsedState::Ready,
-                    BrowseState::Delayed { due } => BrowsedState::Delayed { due: Some(meta.not_before.unwrap_or(due).max(due)) },
+                    BrowseState::Delayed { due } => {
+                        BrowsedState::Delayed { due: Some(meta.not_before.unwrap_or(due).max(due)) }
+                    }
                     BrowseState::Parked => BrowsedState::Parked,
                     BrowseState::InFlight => BrowsedState::InFlight,
                 };

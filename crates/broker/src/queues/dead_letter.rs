@@ -157,12 +157,7 @@ impl QueueOwner {
     }
 
     /// The message with its story.
-    fn dead_letter(
-        &self,
-        shared: &Shared,
-        departure: &Departure<Payload>,
-        now: Now,
-    ) -> Result<Message, StorageError> {
+    fn dead_letter(&self, shared: &Shared, departure: &Departure<Payload>, now: Now) -> Result<Message, StorageError> {
         let (mut message, _) = match &departure.payload {
             Some(payload) => payload.message().map_err(|error| self.unreadable(&error))?,
             None => self.message_at(shared, departure.offset)?,

@@ -121,7 +121,7 @@ impl QueueOwner {
         definition: QueueDefinition,
         now: Now,
     ) -> Self {
-        let machine = Queue::new(definition.resolved.rules.clone(), id.0);
+        let machine = Queue::new(definition.resolved.rules.clone(), seed(id, now));
         Self::with_machine(id, namespace, name, logs, definition, machine, now)
     }
 
@@ -206,7 +206,7 @@ impl QueueOwner {
         inner.delivered_recorded = delivered_to;
         inner.machine = Queue::recover(
             rules,
-            id.0,
+            seed(id, now),
             Recovered {
                 start: state.start,
                 end: state.end,
@@ -316,6 +316,11 @@ impl QueueOwner {
             shared.snapshot_later(&self.state, records);
         }
     }
+}
+
+/// Differs from start to start, so that a lease of one is not taken for a lease of another.
+fn seed(id: EntityId, now: Now) -> u64 {
+    id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (now.wall.0 as u64).rotate_left(20) ^ now.mono.0
 }
 
 fn dedup_window(definition: &QueueDefinition, now: Now) -> Option<DedupWindow> {

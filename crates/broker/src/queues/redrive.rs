@@ -53,8 +53,7 @@ impl QueueOwner {
             guard.ensure_attached(REDRIVE_CONSUMER, rules)?;
             guard.machine.set_ready(REDRIVE_CONSUMER, true);
         }
-        let info =
-            RedriveInfo { to: redrive.to, moved: 0, total, rate: redrive.rate, running: total > 0, error: None };
+        let info = RedriveInfo { to: redrive.to, moved: 0, total, rate: redrive.rate, running: total > 0, error: None };
         guard.redrive = Some(RedriveJob { info: info.clone(), allowance: 1.0, refilled: now.mono, moving: 0 });
         drop(guard);
         self.tick_after(now, Duration::ZERO);

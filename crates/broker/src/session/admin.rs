@@ -54,9 +54,11 @@ impl Change {
     /// If the storage refuses; nothing has changed then.
     pub(crate) async fn commit(self, shared: &Arc<Shared>) -> Result<OwnedMutexGuard<MetaState>, StorageError> {
         let Self { meta, records, mut transaction } = self;
-        let batch = meta_batch(&records, shared.clock.now().wall)?;
-        let append = Append { batch, selection: None, weight: 0 };
-        transaction.operation(meta.owned.target(Operation::Append(append)));
+        if !records.is_empty() {
+            let batch = meta_batch(&records, shared.clock.now().wall)?;
+            let append = Append { batch, selection: None, weight: 0 };
+            transaction.operation(meta.owned.target(Operation::Append(append)));
+        }
         transaction.at_least(log::Durability::Fsync);
         transaction.commit(shared).await?;
         Ok(meta)

@@ -129,7 +129,8 @@ pub(crate) fn router_binding(
             RouteTarget::Topic(entities.topics.get(&**name).ok_or_else(|| missing("topic", name))?.id)
         }
     };
-    let filter: Filter = config.filter.clone().try_into().map_err(|error: crate::filter::RecordError| invalid(&error))?;
+    let filter: Filter =
+        config.filter.clone().try_into().map_err(|error: crate::filter::RecordError| invalid(&error))?;
     filter.validate().map_err(|error| invalid(&error))?;
     Ok(RouterBinding { id, source, target, filter, weight: config.weight.unwrap_or(1) })
 }

@@ -92,9 +92,9 @@ impl Session {
             {
                 let mut guard = queue.lock(now);
                 for (at, receipt, how) in group {
-                    let result = self.check_boot(receipt).and_then(|()| {
-                        QueueOwner::settle_one(&mut guard, receipt.lease, how, &mut settling)
-                    });
+                    let result = self
+                        .check_boot(receipt)
+                        .and_then(|()| QueueOwner::settle_one(&mut guard, receipt.lease, how, &mut settling));
                     match result {
                         Ok(()) => begun.push(at),
                         Err(error) => answer(at, Err(error)),

@@ -162,8 +162,7 @@ impl Session {
             for partition in partitions {
                 if records.len() < max {
                     let from = self.group_place(&group, &topic, partition)?;
-                    let answer =
-                        self.read_partition(&topic, partition, from, max - records.len(), READ_BYTES)?;
+                    let answer = self.read_partition(&topic, partition, from, max - records.len(), READ_BYTES)?;
                     records.extend(answer.records);
                 }
             }
@@ -228,9 +227,8 @@ impl Session {
         group
             .change(self.shared(), |machine| {
                 machine.set_partitions(count);
-                let seek = |(partition, offset): (u32, Offset)| {
-                    machine.seek(now.wall, partition, offset).map_err(membership)
-                };
+                let seek =
+                    |(partition, offset): (u32, Offset)| machine.seek(now.wall, partition, offset).map_err(membership);
                 places.into_iter().map(seek).collect::<Result<Vec<_>, ReplayError>>()
             })
             .await?;
@@ -289,12 +287,7 @@ pub(crate) fn group_log_config(space: &str, name: &str) -> LogConfig {
 }
 
 /// The member's partitions, if its generation is the present one. A sign of life.
-fn member_partitions(
-    group: &GroupOwner,
-    member: &str,
-    generation: u64,
-    now: Now,
-) -> Result<Vec<u32>, ReplayError> {
+fn member_partitions(group: &GroupOwner, member: &str, generation: u64, now: Now) -> Result<Vec<u32>, ReplayError> {
     let mut machine = group.machine.lock();
     machine.tick(now.mono);
     let present = machine.heartbeat(now.mono, member).map_err(membership)?;

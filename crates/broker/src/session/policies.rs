@@ -33,7 +33,8 @@ impl Session {
             None => (change.meta.new_id(), Declared::Created),
         };
         let namespace = self.space.id.0;
-        let record = MetaRecord::PutPolicy { namespace, id: id.0, name: name.to_owned(), config: Box::new(config.clone()) };
+        let record =
+            MetaRecord::PutPolicy { namespace, id: id.0, name: name.to_owned(), config: Box::new(config.clone()) };
         change.record(record);
         let _held = change.commit(self.shared()).await?;
         self.space.entities.write().policies.insert(id, PolicyInfo { name: name.to_owned(), config });

@@ -289,7 +289,7 @@ impl QueueOwner {
             counters: guard.meter.counters,
             rates: guard.meter.rates(),
             consumers: guard.consumers,
-            paused_consumers: guard.machine.paused_consumers(now),
+            paused_consumers: guard.machine.paused_consumers(),
             oldest_age: depth.oldest.map(|oldest| now.wall.since(oldest)),
             disk_bytes,
             redrive: Self::redrive_info(&guard),

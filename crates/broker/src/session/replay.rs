@@ -90,7 +90,8 @@ impl Session {
 
     pub(super) fn readable_topic(&self, name: &str) -> Result<Arc<Topic>, ReplayError> {
         self.may(Action::Read, "topic", name)?;
-        let topic = self.space.topic(name).ok_or_else(|| ReplayError::NotFound { entity: format!("topic {name:?}") })?;
+        let topic =
+            self.space.topic(name).ok_or_else(|| ReplayError::NotFound { entity: format!("topic {name:?}") })?;
         if topic.partitions().is_empty() {
             return Err(ReplayError::NoLog(name.to_owned()));
         }
@@ -106,11 +107,7 @@ impl Session {
 
     fn partition_log(topic: &Topic, partition: u32) -> Result<Owned, ReplayError> {
         let entity = || format!("partition {partition} of topic {:?}", &*topic.name);
-        topic
-            .partitions()
-            .get(partition as usize)
-            .copied()
-            .ok_or_else(|| ReplayError::NotFound { entity: entity() })
+        topic.partitions().get(partition as usize).copied().ok_or_else(|| ReplayError::NotFound { entity: entity() })
     }
 
     /// The offset that a place means now.
@@ -121,7 +118,9 @@ impl Session {
         match from {
             ReadFrom::Earliest => Ok(state.start),
             ReadFrom::Latest => Ok(state.end),
-            ReadFrom::Time(time) => Ok(self.shared().log.offset_at(owned.log, time).map_err(damaged)?.unwrap_or(state.end)),
+            ReadFrom::Time(time) => {
+                Ok(self.shared().log.offset_at(owned.log, time).map_err(damaged)?.unwrap_or(state.end))
+            }
             ReadFrom::Offset(asked) if asked > state.end => {
                 Err(ReplayError::OutOfRange { asked, start: state.start, end: state.end })
             }

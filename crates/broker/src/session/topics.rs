@@ -248,9 +248,7 @@ fn cleanup(retention: &RetentionConfig, partitions: u64) -> Cleanup {
         max_age: retention.max_age_ms.map(Duration::from_millis),
         max_bytes: retention.max_bytes.map(|bytes| bytes.div_ceil(partitions)),
         max_records: retention.max_records.map(|records| records.div_ceil(partitions)),
-        compact: retention
-            .compact
-            .then(|| retention.tombstone_ms.map_or(DEFAULT_TOMBSTONE, Duration::from_millis)),
+        compact: retention.compact.then(|| retention.tombstone_ms.map_or(DEFAULT_TOMBSTONE, Duration::from_millis)),
     }
 }
 

@@ -1,0 +1,4 @@
+//! The broker through its public face, over the in-memory log.
+
+mod harness;
+mod queues;
