@@ -7,9 +7,11 @@
 //! Architecture invariant: this crate knows no queue, topic or protocol, and no async runtime.
 
 pub mod batch;
+mod embedded;
 mod engine;
 mod memory;
 
+pub use embedded::{EmbeddedLog, EmbeddedOptions, Round, StartError};
 pub use engine::{
     Append, Capabilities, Cleanup, Commit, CommitOutcome, Completion, Durability, EngineState, Entry, Fault,
     KeySummary, Live, Log, LogConfig, LogState, OpenError, Opened, Operation, ReadError, ReadLimit, Refusal, Target,
