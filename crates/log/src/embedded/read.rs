@@ -109,7 +109,8 @@ impl Core {
                 let end = base + u64::from(count);
                 batches.push(Planned { base, end, live, records: count_live, source: source() });
             }
-            bytes < answer.limit.bytes && records < answer.limit.records
+            let is_first = answer.entries.is_empty() && batches.is_empty();
+            is_first || (bytes < answer.limit.bytes && records < answer.limit.records)
         };
         if data.config.volatile {
             let first = data.volatile.range(..=window.start).next_back().map_or(window.start, |(base, _)| *base);
