@@ -135,6 +135,16 @@ impl Published {
         is_new
     }
 
+    /// After a replay over damage that touches all logs: marks those too that were created behind it.
+    pub(super) fn spread_damage(&mut self) {
+        if let Some(fault) = self.faults.iter().find(|fault| fault.logs.is_empty()) {
+            let text = format!("{}: {}", fault.place, fault.what);
+            for data in self.logs.values_mut() {
+                data.damage.get_or_insert_with(|| text.clone());
+            }
+        }
+    }
+
     /// Whether damage was found of which nobody can say what it touches.
     pub(super) fn is_wholly_damaged(&self) -> bool {
         self.faults.iter().any(|fault| fault.logs.is_empty())

@@ -125,6 +125,7 @@ pub(super) fn recover(disk: &dyn Disk, recent_bytes: u64) -> Result<Recovered, S
     if progress.has_lost_places {
         mark_lost_places(&mut published);
     }
+    published.spread_damage();
     published.position = Position { round: end.round.max(known.round), ..end };
     let boot = boot.max(progress.boot);
     let in_use = in_use.into_iter().map(|(seq, found)| found.into_file(seq)).collect();

@@ -38,12 +38,20 @@ pub(super) fn start(disk: Arc<dyn Disk>, options: EmbeddedOptions) -> Result<Cor
     if !check_format(disk.as_ref())? {
         make_directory(disk.as_ref())?;
     }
+    // IMPORTANT: what this start builds on must be durable before anything is removed or written because of it. After a kill, names
+    // and frames are seen that are in the page cache only.
+    let settle = || disk.sync_dir(Path::new(ROOT));
+    settle().map_err(|error| StartError::io("the data directory", &error))?;
     let recovered = recover(disk.as_ref(), options.recent_bytes)?;
     for bad in &recovered.bad_checkpoints {
         tracing::warn!(place = bad.place, what = bad.what, "a checkpoint is left aside; an older one was good");
     }
     for fault in &recovered.published.faults {
         tracing::error!(place = fault.place, what = fault.what, logs = ?fault.logs, "damage: these logs are read-only");
+    }
+    if let Some(active) = recovered.in_use.last() {
+        let path = active.path();
+        active.file.sync_data().map_err(|error| StartError::io(&path.display().to_string(), &error))?;
     }
     remove_orphans(disk.as_ref(), &recovered.orphans)?;
     let core = assemble(disk, options, recovered);
