@@ -9,6 +9,7 @@
 pub mod batch;
 mod embedded;
 mod engine;
+mod file_disk;
 mod memory;
 
 pub use embedded::{EmbeddedLog, EmbeddedOptions, Round, StartError};
@@ -17,4 +18,5 @@ pub use engine::{
     KeySummary, Live, Log, LogConfig, LogState, OpenError, Opened, Operation, ReadError, ReadLimit, Refusal, Target,
     Written,
 };
+pub use file_disk::{FileDisk, FileDiskError};
 pub use memory::{MemoryLimits, MemoryLog};
