@@ -253,7 +253,7 @@ mod tests {
         disk.rename(path, Path::new("a/other")).unwrap();
         disk.sync_dir(Path::new("a")).unwrap();
         assert_eq!(disk.list(Path::new("a")).unwrap(), [Path::new("a/other")]);
-        assert_eq!(disk.list(Path::new("b")).unwrap(), [Path::new(""); 0]);
+        assert!(disk.list(Path::new("b")).unwrap().is_empty());
         assert!(disk.free_bytes().is_some_and(|free| free > 0));
         disk.remove(Path::new("a/other")).unwrap();
         assert!(disk.open(Path::new("../x"), true).is_err() && disk.open(Path::new("/x"), true).is_err());

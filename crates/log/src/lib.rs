@@ -12,7 +12,10 @@ mod engine;
 mod file_disk;
 mod memory;
 
-pub use embedded::{EmbeddedLog, EmbeddedOptions, Round, StartError};
+pub use embedded::{
+    DumpItem, EmbeddedLog, EmbeddedOptions, FilePurpose, FileReport, LogReport, Round, StartError, VerifyReport, dump,
+    verify,
+};
 pub use engine::{
     Append, Capabilities, Cleanup, Commit, CommitOutcome, Completion, Durability, EngineState, Entry, Fault,
     KeySummary, Live, Log, LogConfig, LogState, OpenError, Opened, Operation, ReadError, ReadLimit, Refusal, Target,

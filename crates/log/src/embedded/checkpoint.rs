@@ -53,8 +53,8 @@ struct LogSnapshot {
 impl Snapshot {
     /// Takes the state as it is. The position's file must be synced up to there before the checkpoint is written.
     pub(super) fn take(published: &Published, boot: u32) -> Self {
-        let log = |(id, data): (&LogId, &Box<LogData>)| LogSnapshot {
-            id: *id,
+        let log = |id: LogId, data: &LogData| LogSnapshot {
+            id,
             config: data.config.clone(),
             epoch: data.epoch,
             start: data.start,
@@ -73,7 +73,12 @@ impl Snapshot {
             next_segment: published.next_segment,
             removed: published.removed.clone(),
             faults: published.faults.clone(),
-            logs: published.logs.iter().filter(|(_, data)| !data.config.volatile).map(log).collect(),
+            logs: published
+                .logs
+                .iter()
+                .filter(|(_, data)| !data.config.volatile)
+                .map(|(id, data)| log(*id, data))
+                .collect(),
         }
     }
 

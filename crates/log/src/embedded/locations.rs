@@ -138,11 +138,6 @@ impl Locations {
             run.present().iter().skip(skip).map(|packed| run.unpack(packed))
         })
     }
-
-    /// The first batch's offset.
-    pub(super) fn first_base(&self) -> Option<u64> {
-        self.runs.front().and_then(|run| run.present().first().map(|packed| run.unpack(packed).base))
-    }
 }
 
 #[cfg(test)]
@@ -167,7 +162,7 @@ mod tests {
             assert_eq!(locations.after(from).collect::<Vec<_>>(), expected, "from {from}");
         }
         assert_eq!(locations.forget_before(11), 500);
-        assert_eq!(locations.first_base(), Some(10));
+        assert_eq!(locations.after(0).next().map(|at| at.base), Some(10));
         assert_eq!(locations.in_files_upto(1).count(), 695);
         assert_eq!(locations.forget_files_upto(1), 69_500);
         assert_eq!(locations.oldest_file(), Some(2));

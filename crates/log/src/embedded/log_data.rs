@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use types::{Epoch, LogId, Offset, Timestamp};
+use types::{Epoch, Offset, Timestamp};
 
 use super::dead::DeadSet;
 use super::frame::AppendOp;
@@ -236,9 +236,4 @@ impl LogData {
     pub(super) fn extents_end(&self) -> u64 {
         self.extents.back().map_or(0, |extent| extent.end)
     }
-}
-
-/// What a log is called in messages for people.
-pub(super) fn name_of(log: LogId, config: &LogConfig) -> String {
-    if config.label.is_empty() { format!("log {log}") } else { format!("log {log} ({})", config.label) }
 }

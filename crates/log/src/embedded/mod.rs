@@ -24,6 +24,7 @@ mod locations;
 mod log_data;
 mod maintenance;
 mod mover;
+mod offline;
 mod options;
 mod published;
 mod read;
@@ -54,6 +55,7 @@ use crate::{
 
 pub use self::committer::Round;
 pub use self::error::StartError;
+pub use self::offline::{DumpItem, FilePurpose, FileReport, LogReport, VerifyReport, dump, verify};
 pub use self::options::EmbeddedOptions;
 
 /// The durable engine of one machine.

@@ -32,16 +32,23 @@ struct Output {
     created: Vec<u64>,
 }
 
+/// A segment that is worth rewriting, and what is in it.
+struct Sparse {
+    segment: Arc<Segment>,
+    extents: Vec<(LogId, Extent)>,
+}
+
 impl Core {
     /// Moves what is alive of the oldest write-ahead file into segments. The file is free once a checkpoint has been written.
     pub(super) fn move_oldest(&self, upkeep: &mut Upkeep) -> io::Result<()> {
         let oldest = self.wal.lock().oldest_sealed();
         let Some(file) = oldest else { return Ok(()) };
         let seq = file.seq();
-        let concerned = |(log, data): (&LogId, &Box<LogData>)| {
-            data.locations.oldest_file().is_some_and(|oldest| oldest <= seq).then_some(*log)
+        let is_in = |data: &LogData| data.locations.oldest_file().is_some_and(|oldest| oldest <= seq);
+        let mut logs: Vec<LogId> = {
+            let published = self.published.read();
+            published.logs.iter().filter(|(_, data)| is_in(data)).map(|(log, _)| *log).collect()
         };
-        let mut logs: Vec<LogId> = self.published.read().logs.iter().filter_map(concerned).collect();
         logs.sort_unstable();
         let mut output = Output { done: Vec::new(), shared: None, created: Vec::new() };
         let moved = self.write_survivors(&file, &logs, &mut output);
@@ -171,7 +178,7 @@ impl Core {
 
     /// Rewrites the segment with the least alive, if that is less than half. Says whether there was one.
     pub(super) fn rewrite_segment(&self, upkeep: &mut Upkeep) -> io::Result<bool> {
-        let Some((segment, extents)) = self.sparsest_segment(upkeep) else { return Ok(false) };
+        let Some(Sparse { segment, extents }) = self.sparsest_segment(upkeep) else { return Ok(false) };
         let mut created = Vec::new();
         let written =
             self.create_segment(&mut created).and_then(|writer| self.copy_extents(&segment, &extents, writer));
@@ -193,7 +200,7 @@ impl Core {
         }
     }
 
-    fn sparsest_segment(&self, upkeep: &Upkeep) -> Option<(Arc<Segment>, Vec<(LogId, Extent)>)> {
+    fn sparsest_segment(&self, upkeep: &Upkeep) -> Option<Sparse> {
         let mut published = self.published.write();
         // Dense stretches are told again from sparse ones only when something died.
         let mut is_changed = false;
@@ -227,7 +234,7 @@ impl Core {
         if let Some(data) = extents.first().and_then(|(log, _)| published.logs.get_mut(log)) {
             data.has_new_dead = true;
         }
-        Some((segment, extents))
+        Some(Sparse { segment, extents })
     }
 
     /// Copies what is alive. `None` if the segment is too damaged to tell.
@@ -239,7 +246,7 @@ impl Core {
     ) -> io::Result<Option<(Arc<Segment>, SegmentIndex)>> {
         let path = segment::path_of(segment.id);
         for (log, extent) in extents {
-            let mut cursor = SegmentCursor::new(segment.clone(), extent.pos, extent.pos + extent.len);
+            let mut cursor = SegmentCursor::new(segment.clone(), *log, extent.pos, extent);
             loop {
                 match cursor.next() {
                     Ok(Some(entry)) => {

@@ -171,7 +171,7 @@ impl Core {
     ) -> Result<Option<u64>, ReadError> {
         let path = segment::path_of(segment.id);
         let index = self.indexes.get(segment).map_err(|error| ReadError::Io { log, error: error.to_string() })?;
-        let mut entries = SegmentCursor::new(segment.clone(), index.seek(extent, cursor), extent.pos + extent.len);
+        let mut entries = SegmentCursor::new(segment.clone(), log, index.seek(extent, cursor), extent);
         let mut next = cursor;
         while !answer.is_full() {
             let entry = match entries.next() {
@@ -249,7 +249,7 @@ impl Core {
         let steps = index.steps(extent);
         let first = steps.iter().find(|step| step.max_ts >= time.0).map_or(extent.pos, |step| step.pos);
         let start = first.max(index.seek(extent, cursor));
-        let mut entries = SegmentCursor::new(segment.clone(), start, extent.pos + extent.len);
+        let mut entries = SegmentCursor::new(segment.clone(), log, start, extent);
         loop {
             let entry = match entries.next() {
                 Ok(Some(entry)) => entry,

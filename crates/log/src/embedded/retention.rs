@@ -153,7 +153,7 @@ impl Core {
         let segment = self.published.read().segments.get(&extent.segment).cloned();
         let Some(segment) = segment else { return (from, true) };
         let Ok(index) = self.indexes.get(&segment) else { return (from, true) };
-        let mut entries = SegmentCursor::new(segment, index.seek(extent, from), extent.pos + extent.len);
+        let mut entries = SegmentCursor::new(segment, log, index.seek(extent, from), extent);
         let mut to = from;
         while *batches < RETENTION_BATCHES {
             let entry = match entries.next() {

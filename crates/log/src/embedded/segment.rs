@@ -17,7 +17,7 @@ use crate::batch::RecordBatch;
 pub(super) const SEGMENT_DIR: &str = "segments";
 /// Bytes before each batch.
 pub(super) const ENTRY_HEADER_BYTES: usize = 32;
-const FILE_HEADER_BYTES: usize = 32;
+pub(super) const FILE_HEADER_BYTES: usize = 32;
 const TRAILER_BYTES: usize = 32;
 const FILE_MAGIC: &[u8; 8] = b"PHSEGMT\n";
 const TRAILER_MAGIC: &[u8; 8] = b"PHSEGEND";
@@ -188,7 +188,6 @@ pub(super) fn read_exact(file: &dyn DiskFile, at: u64, count: usize) -> io::Resu
 /// One batch in a segment, not yet looked into.
 #[derive(Debug)]
 pub(super) struct SegmentEntry {
-    pub(super) log: LogId,
     pub(super) base: u64,
     pub(super) count: u32,
     /// The entry's first byte in the file.
@@ -210,21 +209,16 @@ pub(super) enum EntryFault {
 /// Reads a stretch of a segment, entry by entry.
 pub(super) struct SegmentCursor {
     segment: Arc<Segment>,
+    log: LogId,
     pos: u64,
     end: u64,
     chunk: Bytes,
-    read_bytes: usize,
 }
 
 impl SegmentCursor {
-    pub(super) fn new(segment: Arc<Segment>, pos: u64, end: u64) -> Self {
-        Self { segment, pos, end, chunk: Bytes::new(), read_bytes: SEGMENT_READ_BYTES }
-    }
-
-    /// All entries of the file.
-    pub(super) fn whole(segment: Arc<Segment>) -> Self {
-        let end = segment.entries_end;
-        Self::new(segment, FILE_HEADER_BYTES as u64, end)
+    /// Reads entries of this log from `pos` to the end of the extent.
+    pub(super) fn new(segment: Arc<Segment>, log: LogId, pos: u64, extent: &Extent) -> Self {
+        Self { segment, log, pos, end: extent.pos + extent.len, chunk: Bytes::new() }
     }
 
     /// Makes sure that `count` bytes are at hand.
@@ -236,7 +230,7 @@ impl SegmentCursor {
         if count > left {
             return Err(EntryFault::Damaged { pos: self.pos, what: "an entry goes beyond its extent" });
         }
-        let wanted = count.max(self.read_bytes).min(left);
+        let wanted = count.max(SEGMENT_READ_BYTES).min(left);
         match read_exact(self.segment.file.as_ref(), self.pos, wanted) {
             Ok(bytes) => self.chunk = Bytes::from(bytes),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -256,12 +250,15 @@ impl SegmentCursor {
         let header = self.chunk.get(..ENTRY_HEADER_BYTES).unwrap_or_default();
         let (log, base, count, len) =
             decode_entry(header).ok_or(EntryFault::Damaged { pos, what: "an entry's header is damaged" })?;
+        if log != self.log {
+            return Err(EntryFault::Damaged { pos, what: "the entry is another log's" });
+        }
         self.fill(ENTRY_HEADER_BYTES + len)?;
         let mut taken = self.chunk.split_to(ENTRY_HEADER_BYTES + len);
         self.pos += taken.len() as u64;
         let batch = taken.split_off(ENTRY_HEADER_BYTES);
         let batch = if len <= COPY_BATCH_BYTES { Bytes::copy_from_slice(&batch) } else { batch };
-        Ok(Some(SegmentEntry { log, base, count, pos, batch }))
+        Ok(Some(SegmentEntry { base, count, pos, batch }))
     }
 }
 

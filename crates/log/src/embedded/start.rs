@@ -54,7 +54,11 @@ pub(super) fn start(disk: Arc<dyn Disk>, options: EmbeddedOptions) -> Result<Cor
         active.file.sync_data().map_err(|error| StartError::io(&path.display().to_string(), &error))?;
     }
     remove_orphans(disk.as_ref(), &recovered.orphans)?;
-    let core = assemble(disk, options, recovered);
+    let (core, odd) = assemble(disk, options, recovered);
+    for file in odd {
+        // It holds nothing; if it cannot be removed it is found again at the next start.
+        let _ = core.disk.remove(&file.path());
+    }
     core.look_at_space();
     first_round(&core)?;
     Ok(core)
@@ -114,7 +118,8 @@ fn remove_orphans(disk: &dyn Disk, orphans: &[u64]) -> Result<(), StartError> {
     Ok(())
 }
 
-fn assemble(disk: Arc<dyn Disk>, options: EmbeddedOptions, recovered: Recovered) -> Core {
+/// The engine over what was recovered, and the free files that it has no use for. Writes nothing.
+pub(super) fn assemble(disk: Arc<dyn Disk>, options: EmbeddedOptions, recovered: Recovered) -> (Core, Vec<WalFile>) {
     let Recovered { published, in_use, free, boot, checkpoint, .. } = recovered;
     let boot = boot.saturating_add(1);
     let mut intake = Intake::new(options.max_waiting_bytes, options.max_frame_bytes);
@@ -134,12 +139,8 @@ fn assemble(disk: Arc<dyn Disk>, options: EmbeddedOptions, recovered: Recovered)
     let (usable, odd): (Vec<WalFile>, Vec<WalFile>) =
         free.into_iter().partition(|file| file.capacity == options.wal_file_bytes);
     wal.free.extend(usable.into_iter().map(Arc::new));
-    for file in odd {
-        // It holds nothing; if it cannot be removed it is found again at the next start.
-        let _ = disk.remove(&file.path());
-    }
     let reserve_bytes = options.reserve(disk.free_bytes().unwrap_or(u64::MAX).saturating_add(own_bytes));
-    Core {
+    let core = Core {
         disk,
         reserve_bytes,
         intake: Mutex::new(intake),
@@ -156,25 +157,23 @@ fn assemble(disk: Arc<dyn Disk>, options: EmbeddedOptions, recovered: Recovered)
         free_bytes: AtomicU64::new(u64::MAX),
         is_stalled: AtomicBool::new(false),
         options,
-    }
+    };
+    (core, odd)
 }
 
 fn fill_heads(intake: &mut Intake, published: &Published) {
     intake.removed = published.removed.clone();
     intake.wholly_damaged = published.is_wholly_damaged();
-    let head = |(log, data): (&LogId, &Box<LogData>)| {
-        let head = Head {
-            // IMPORTANT: above every epoch that was handed out before the start, so that no earlier owner can commit before the
-            // next has opened the log.
-            epoch: Published::epoch_after_boot(data),
-            next: data.end,
-            is_volatile: false,
-            is_damaged: data.damage.is_some(),
-            needs_keys: needs_keys(&data.config),
-        };
-        (*log, head)
+    let head = |data: &LogData| Head {
+        // IMPORTANT: above every epoch that was handed out before the start, so that no earlier owner can commit before the next
+        // has opened the log.
+        epoch: Published::epoch_after_boot(data),
+        next: data.end,
+        is_volatile: false,
+        is_damaged: data.damage.is_some(),
+        needs_keys: needs_keys(&data.config),
     };
-    intake.heads = published.logs.iter().map(head).collect();
+    intake.heads = published.logs.iter().map(|(log, data)| (*log, head(data))).collect();
 }
 
 /// Writes the start's own frame. It overwrites a torn tail, and from then on nothing that an earlier start left behind it

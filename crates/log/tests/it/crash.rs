@@ -42,7 +42,7 @@ struct Script {
     models: Vec<Model>,
 }
 
-fn options() -> EmbeddedOptions {
+pub(crate) fn options() -> EmbeddedOptions {
     EmbeddedOptions {
         threads: false,
         wal_file_bytes: 4096,
@@ -244,7 +244,7 @@ fn start(engine: &EmbeddedLog, operations: impl IntoIterator<Item = Target>) -> 
     receiver
 }
 
-fn commit(engine: &EmbeddedLog, operations: impl IntoIterator<Item = Target>) -> CommitOutcome {
+pub(crate) fn commit(engine: &EmbeddedLog, operations: impl IntoIterator<Item = Target>) -> CommitOutcome {
     let receiver = start(engine, operations);
     drive(engine);
     receiver.try_recv().expect("the commit ended in its round")

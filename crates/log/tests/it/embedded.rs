@@ -15,7 +15,7 @@ struct Embedded {
 }
 
 impl Embedded {
-    fn new(options: EmbeddedOptions) -> Box<dyn Harness> {
+    fn boxed(options: EmbeddedOptions) -> Box<dyn Harness> {
         let disk: Arc<dyn Disk> = Arc::new(FaultDisk::new());
         let engine = EmbeddedLog::open(disk.clone(), options.clone()).unwrap();
         Box::new(Self { disk, options, engine: Some(Arc::new(engine)) })
@@ -35,12 +35,12 @@ impl Harness for Embedded {
 }
 
 fn as_in_a_server() -> Box<dyn Harness> {
-    Embedded::new(EmbeddedOptions { wal_file_bytes: 1 << 20, ..EmbeddedOptions::default() })
+    Embedded::boxed(EmbeddedOptions { wal_file_bytes: 1 << 20, ..EmbeddedOptions::default() })
 }
 
 /// Frames hardly fit a file, so that files are moved, checkpoints written and segments rewritten all the time.
 fn with_tiny_files() -> Box<dyn Harness> {
-    Embedded::new(EmbeddedOptions {
+    Embedded::boxed(EmbeddedOptions {
         wal_file_bytes: 4096,
         wal_files: 2,
         recent_bytes: 0,

@@ -4,4 +4,5 @@
 mod crash;
 mod embedded;
 mod memory;
+mod offline;
 mod suite;
