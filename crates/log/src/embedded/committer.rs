@@ -16,6 +16,9 @@ use super::stats::instant;
 use super::wal::{FILE_HEADER_BYTES, FileHeader, WalFile};
 use crate::{CommitOutcome, Durability};
 
+/// How often the committer looks for a free file while the engine is being closed, before it gives up.
+const STALLS_OF_CLOSE: u32 = 40;
+
 /// Where the committer writes.
 pub(super) struct Writer {
     pub(super) active: Option<Arc<WalFile>>,
@@ -170,7 +173,8 @@ impl Core {
         let capacity = self.options.wal_file_bytes.max(needed);
         let number = {
             let mut wal = self.wal.lock();
-            if wal.in_use.len() >= self.options.wal_files * WAL_OVERRUN {
+            let is_over = wal.in_use.len() >= self.options.wal_files * WAL_OVERRUN;
+            if is_over || self.check_room(capacity, wal.in_use.len()).is_err() {
                 return Err(TakeError::Stalled);
             }
             wal.take_number()
@@ -276,29 +280,33 @@ impl Core {
     /// Syncs what is written, whatever durability it asked for.
     ///
     /// # Errors
-    /// The operating system's; the engine is poisoned then.
-    pub(super) fn flush(&self) -> io::Result<()> {
-        let mut writer = self.writer.lock();
-        let synced = writer.sync(self);
-        drop(writer);
-        if let Err(error) = &synced {
-            self.poison(&format!("a sync of the write-ahead log failed: {error}"));
-        }
-        synced
+    /// The operating system's words, never as a full disk: the caller must poison the engine once it holds no lock.
+    pub(super) fn sync_written(&self) -> io::Result<()> {
+        let synced = self.writer.lock().sync(self);
+        synced.map_err(|error| io::Error::other(format!("a sync of the write-ahead log failed: {error}")))
     }
 
     /// The committer's thread.
     pub(super) fn run_committer(&self) {
+        let mut stalls_of_close = 0;
         loop {
             let round = self.run_round();
             if round == Round::Done {
                 continue;
             }
+            if round == Round::Stalled && self.intake.lock().stage != Stage::Open {
+                stalls_of_close += 1;
+                if stalls_of_close > STALLS_OF_CLOSE {
+                    self.poison("the engine was closed while commits waited for space");
+                    continue;
+                }
+            }
             let since = self.writer.lock().interval_since;
             let rest = since.map(|since| self.options.interval.saturating_sub(since.elapsed()));
             if rest == Some(Duration::ZERO) {
-                // A failure has poisoned the engine, and is reported with the next commit.
-                let _ = self.flush();
+                if let Err(error) = self.sync_written() {
+                    self.poison(&error.to_string());
+                }
                 continue;
             }
             let mut intake = self.intake.lock();

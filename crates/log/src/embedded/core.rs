@@ -183,8 +183,14 @@ impl Core {
             intake.stage = Stage::Closed;
             was_open && intake.poisoned.is_none()
         };
-        if was_open && let Err(error) = self.write_checkpoint(&mut upkeep) {
+        if !was_open {
+            return;
+        }
+        let written = self.write_checkpoint(&mut upkeep);
+        drop(upkeep);
+        if let Err(error) = written {
             tracing::warn!(%error, "no checkpoint could be written; the next start replays more of the write-ahead log");
+            self.note_failure(&error);
         }
     }
 

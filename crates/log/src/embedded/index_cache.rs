@@ -1,49 +1,63 @@
-//! The sparse indexes of the segments that were read last.
+//! The segments that were read last: open, and with their sparse indexes.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use types::disk::{Disk, DiskFile};
 
-use super::options::CACHED_INDEXES;
-use super::segment::{Segment, SegmentIndex};
+use super::options::OPEN_SEGMENTS;
+use super::segment::{Segment, SegmentIndex, path_of};
 
-/// Indexes by segment id, the last used at the back.
-#[derive(Debug, Default)]
+/// A segment that is open.
+pub(super) struct OpenSegment {
+    pub(super) file: Arc<dyn DiskFile>,
+    /// Empty if it cannot be read: then an extent is read from its front, where its entries' own checksums tell.
+    pub(super) index: SegmentIndex,
+}
+
+/// Open segments by id, the last used at the back. Ids are not used twice, so none is ever stale.
+#[derive(Default)]
 pub(super) struct IndexCache {
-    indexes: Mutex<VecDeque<(u64, Arc<SegmentIndex>)>>,
+    open: Mutex<VecDeque<(u64, Arc<OpenSegment>)>>,
 }
 
 impl IndexCache {
-    /// The segment's index. One that cannot be read is empty: then an extent is read from its front, where its entries' own
-    /// checksums tell.
+    /// Opens a segment, if it is not.
     ///
     /// # Errors
-    /// The operating system's, but not for a damaged footer.
-    pub(super) fn get(&self, segment: &Segment) -> io::Result<Arc<SegmentIndex>> {
+    /// The operating system's, but not for a damaged index.
+    pub(super) fn get(&self, disk: &dyn Disk, segment: &Segment) -> io::Result<Arc<OpenSegment>> {
         {
-            let mut indexes = self.indexes.lock();
-            if let Some(at) = indexes.iter().rposition(|(id, _)| *id == segment.id)
-                && let Some(found) = indexes.remove(at)
+            let mut open = self.open.lock();
+            if let Some(at) = open.iter().rposition(|(id, _)| *id == segment.id)
+                && let Some(found) = open.remove(at)
             {
-                let index = found.1.clone();
-                indexes.push_back(found);
-                return Ok(index);
+                let segment = found.1.clone();
+                open.push_back(found);
+                return Ok(segment);
             }
         }
-        let index = match segment.index() {
-            Ok(index) => Arc::new(index),
+        let file = disk.open(&path_of(segment.id), false)?;
+        let index = match segment.index(file.as_ref()) {
+            Ok(index) => index,
             Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
-                Arc::default()
+                SegmentIndex::default()
             }
             Err(error) => return Err(error),
         };
-        let mut indexes = self.indexes.lock();
-        if indexes.len() >= CACHED_INDEXES {
-            indexes.pop_front();
+        let opened = Arc::new(OpenSegment { file, index });
+        let mut open = self.open.lock();
+        if open.len() >= OPEN_SEGMENTS {
+            open.pop_front();
         }
-        indexes.push_back((segment.id, index.clone()));
-        Ok(index)
+        open.push_back((segment.id, opened.clone()));
+        Ok(opened)
+    }
+
+    /// Closes a segment whose file is being removed, so that its space is given back.
+    pub(super) fn forget(&self, segment: u64) {
+        self.open.lock().retain(|(id, _)| *id != segment);
     }
 }

@@ -42,22 +42,28 @@ impl Core {
             return;
         }
         self.look_at_space();
-        if let Err(error) = self.maintain_files(&mut upkeep) {
-            if is_full(&error) {
-                tracing::warn!(%error, "no space for upkeep of the log; it is tried again");
-            } else {
-                drop(upkeep);
-                self.poison(&format!("upkeep of the log failed: {error}"));
-                return;
-            }
+        let done = self.maintain_files(&mut upkeep);
+        // IMPORTANT: before the engine is poisoned, or the completions of what waits would be called under the lock.
+        drop(upkeep);
+        if let Err(error) = done {
+            self.note_failure(&error);
         }
         self.look_at_space();
-        let now = self.alarm.lock().now;
+        let now = self.alarm.lock().now.take();
         if let Some(now) = now {
             self.apply_retention(now);
             self.apply_compaction(now);
         }
         self.sweep_keys();
+    }
+
+    /// A full disk is tried again later; any other failure of a write or sync is final.
+    pub(super) fn note_failure(&self, error: &io::Error) {
+        if is_full(error) {
+            tracing::warn!(%error, "no space for upkeep of the log; it is tried again");
+        } else {
+            self.poison(&format!("upkeep of the log failed: {error}"));
+        }
     }
 
     fn maintain_files(&self, upkeep: &mut Upkeep) -> io::Result<()> {
@@ -92,11 +98,22 @@ impl Core {
             if !wal.free.is_empty() || wal.in_use.is_empty() {
                 return Ok(());
             }
+            self.check_room(self.options.wal_file_bytes, wal.in_use.len())?;
             wal.take_number()
         };
         let file = WalFile::create(self.disk.as_ref(), number, self.options.wal_file_bytes, true)?;
         self.add_free(Arc::new(file));
         Ok(())
+    }
+
+    /// Whether a new write-ahead file leaves the reserve alone. The first two are made whatever they leave: with one, nothing could ever be
+    /// moved.
+    ///
+    /// # Errors
+    /// `StorageFull`.
+    pub(super) fn check_room(&self, capacity: u64, in_use: usize) -> io::Result<()> {
+        let room = self.disk.free_bytes().unwrap_or(u64::MAX).saturating_sub(capacity);
+        if in_use < 2 || room >= self.reserve_bytes { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
     }
 
     fn add_free(&self, file: Arc<WalFile>) {
@@ -112,7 +129,7 @@ impl Core {
         let snapshot = Snapshot::take(&self.published.read(), upkeep.boot);
         // IMPORTANT: rounds that wanted no sync are in the snapshot. They must be durable before a checkpoint says that the log
         // reaches behind them.
-        self.flush()?;
+        self.sync_written()?;
         let oldest_seq = snapshot.oldest_seq();
         let mut used: Vec<u64> = snapshot.segments().collect();
         used.sort_unstable();
@@ -136,6 +153,7 @@ impl Core {
         let gone: Vec<u64> = upkeep.doomed.iter().copied().filter(is_unused).collect();
         for id in &gone {
             self.disk.remove(&segment::path_of(*id))?;
+            self.indexes.forget(*id);
             upkeep.doomed.retain(|doomed| doomed != id);
         }
         if gone.is_empty() { Ok(()) } else { self.disk.sync_dir(Path::new(SEGMENT_DIR)) }
@@ -192,7 +210,6 @@ impl Core {
                 }
             }
             self.run_maintenance();
-            self.alarm.lock().now = None;
         }
     }
 }

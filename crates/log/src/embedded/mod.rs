@@ -104,7 +104,12 @@ impl EmbeddedLog {
         if self.core.is_poisoned() {
             return Err("the storage takes no writes".to_owned());
         }
-        self.core.write_checkpoint(&mut upkeep).map_err(|error| error.to_string())
+        let written = self.core.write_checkpoint(&mut upkeep);
+        drop(upkeep);
+        written.map_err(|error| {
+            self.core.note_failure(&error);
+            error.to_string()
+        })
     }
 
     /// Commits the engine's own operations and waits for the end.

@@ -245,8 +245,9 @@ impl Core {
         mut writer: SegmentWriter,
     ) -> io::Result<Option<(Arc<Segment>, SegmentIndex)>> {
         let path = segment::path_of(segment.id);
+        let file = self.disk.open(&path, false)?;
         for (log, extent) in extents {
-            let mut cursor = SegmentCursor::new(segment.clone(), *log, extent.pos, extent);
+            let mut cursor = SegmentCursor::new(file.clone(), *log, extent.pos, extent);
             loop {
                 match cursor.next() {
                     Ok(Some(entry)) => {

@@ -185,10 +185,11 @@ fn check_indexes(core: &Core, report: &mut VerifyReport) {
     let segments: Vec<_> = core.published.read().segments.values().cloned().collect();
     for segment in segments {
         let path = segment::path_of(segment.id);
-        if let Err(error) = segment.index() {
+        let Ok(file) = core.disk.open(&path, false) else { continue };
+        if let Err(error) = segment.index(file.as_ref()) {
             report.notes.push(format!("{}: {error}; it is read without its index", path.display()));
         }
-        let header = segment::read_exact(segment.file.as_ref(), 0, segment::FILE_HEADER_BYTES);
+        let header = segment::read_exact(file.as_ref(), 0, segment::FILE_HEADER_BYTES);
         if !header.is_ok_and(|header| segment::is_segment_header(&header, segment.id)) {
             report.notes.push(format!("{}: the file's header is damaged; it is not needed", path.display()));
         }

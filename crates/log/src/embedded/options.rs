@@ -18,8 +18,8 @@ pub(super) const INDEX_STEP_BYTES: u64 = 64 * 1024;
 pub(super) const SEGMENT_READ_BYTES: usize = 128 * 1024;
 /// Zeros are written to a new write-ahead file in pieces of this size.
 pub(super) const ZERO_FILL_BYTES: usize = 1024 * 1024;
-/// Segments' sparse indexes kept in memory.
-pub(super) const CACHED_INDEXES: usize = 64;
+/// Segments kept open, with their sparse indexes in memory.
+pub(super) const OPEN_SEGMENTS: usize = 64;
 /// Batches that one retention pass may trim of one log; the next pass goes on.
 pub(super) const RETENTION_BATCHES: usize = 10_000;
 /// Keys that one compaction pass keeps in memory; the next pass goes on after them.

@@ -40,6 +40,14 @@ enum Source {
     Moved,
 }
 
+/// What was found in a segment.
+enum Found {
+    At(Offset),
+    Nothing,
+    /// The segment was rewritten or dropped since it was looked up.
+    Moved,
+}
+
 /// A batch in the making of an answer.
 pub(super) struct Answer {
     limit: ReadLimit,
@@ -170,8 +178,13 @@ impl Core {
         answer: &mut Answer,
     ) -> Result<Option<u64>, ReadError> {
         let path = segment::path_of(segment.id);
-        let index = self.indexes.get(segment).map_err(|error| ReadError::Io { log, error: error.to_string() })?;
-        let mut entries = SegmentCursor::new(segment.clone(), log, index.seek(extent, cursor), extent);
+        let open = match self.indexes.get(self.disk.as_ref(), segment) {
+            Ok(open) => open,
+            // It was rewritten or dropped since it was looked up.
+            Err(_) if !self.published.read().segments.contains_key(&segment.id) => return Ok(None),
+            Err(error) => return Err(ReadError::Io { log, error: error.to_string() }),
+        };
+        let mut entries = SegmentCursor::new(open.file.clone(), log, open.index.seek(extent, cursor), extent);
         let mut next = cursor;
         while !answer.is_full() {
             let entry = match entries.next() {
@@ -227,12 +240,15 @@ impl Core {
                 }
             };
             cursor = cursor.max(extent.base);
-            if let Some(segment) = segment
-                && let Some(found) = self.offset_in_extent(log, &segment, &extent, cursor, time)?
-            {
-                return Ok(Some(found));
+            let Some(segment) = segment else {
+                cursor = extent.end;
+                continue;
+            };
+            match self.offset_in_extent(log, &segment, &extent, cursor, time)? {
+                Found::At(offset) => return Ok(Some(offset)),
+                Found::Nothing => cursor = extent.end,
+                Found::Moved => {}
             }
-            cursor = extent.end;
         }
     }
 
@@ -243,17 +259,22 @@ impl Core {
         extent: &Extent,
         cursor: u64,
         time: Timestamp,
-    ) -> Result<Option<Offset>, ReadError> {
+    ) -> Result<Found, ReadError> {
         let path = segment::path_of(segment.id);
-        let index = self.indexes.get(segment).map_err(|error| ReadError::Io { log, error: error.to_string() })?;
+        let open = match self.indexes.get(self.disk.as_ref(), segment) {
+            Ok(open) => open,
+            Err(_) if !self.published.read().segments.contains_key(&segment.id) => return Ok(Found::Moved),
+            Err(error) => return Err(ReadError::Io { log, error: error.to_string() }),
+        };
+        let index = &open.index;
         let steps = index.steps(extent);
         let first = steps.iter().find(|step| step.max_ts >= time.0).map_or(extent.pos, |step| step.pos);
         let start = first.max(index.seek(extent, cursor));
-        let mut entries = SegmentCursor::new(segment.clone(), log, start, extent);
+        let mut entries = SegmentCursor::new(open.file.clone(), log, start, extent);
         loop {
             let entry = match entries.next() {
                 Ok(Some(entry)) => entry,
-                Ok(None) => return Ok(None),
+                Ok(None) => return Ok(Found::Nothing),
                 Err(fault) => return Err(self.refuse_entry(log, Offset(cursor), &path, fault)),
             };
             let Some((live, _)) = self.live_now(log, &entry, cursor, u64::MAX)? else { continue };
@@ -261,7 +282,7 @@ impl Core {
             let batch =
                 parse(entry.batch).map_err(|fault| self.refuse_damaged(log, Offset(base), &path, entry.pos, fault))?;
             if batch.max_timestamp_ms() >= time.0 {
-                return Ok(Some(Offset(base + u64::from(first_delta(&live)))));
+                return Ok(Found::At(Offset(base + u64::from(first_delta(&live)))));
             }
         }
     }

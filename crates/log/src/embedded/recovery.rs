@@ -41,6 +41,9 @@ struct Found {
     file: Arc<dyn DiskFile>,
     len: u64,
     header: Option<FileHeader>,
+    /// Whether a damaged header is a possibility: a file that was prepared and not yet used begins with zeros. The header is written
+    /// together with the first round, so a file without one holds nothing that was confirmed.
+    may_be_damaged: bool,
 }
 
 impl Found {
@@ -50,7 +53,8 @@ impl Found {
         let mut bytes = [0; FILE_HEADER_BYTES];
         let got = file.read_at(&mut bytes, 0)?;
         let header = FileHeader::decode(bytes.get(..got).unwrap_or_default());
-        Ok(Some(Self { number, len: file.len_bytes()?, file, header }))
+        let may_be_damaged = header.is_none() && bytes.iter().any(|byte| *byte != 0);
+        Ok(Some(Self { number, len: file.len_bytes()?, file, header, may_be_damaged }))
     }
 
     fn into_file(self, seq: u64) -> WalFile {
@@ -159,7 +163,7 @@ fn take_file(files: &mut Vec<Found>, seq: u64, progress: &Progress) -> Result<Op
         return Ok(Some((files.swap_remove(at), true)));
     }
     for at in 0..files.len() {
-        let Some(file) = files.get(at).filter(|file| file.header.is_none()) else { continue };
+        let Some(file) = files.get(at).filter(|file| file.may_be_damaged) else { continue };
         let evidence = file
             .scan(seq, FILE_HEADER_BYTES as u64)
             .find_evidence(progress.next_round(), progress.boot)
@@ -254,7 +258,7 @@ fn replay_file(
 }
 
 fn evidence_elsewhere(others: &[Found], seq: u64, lost: u64, boot: u32) -> io::Result<bool> {
-    for file in others.iter().filter(|file| file.header.is_none()) {
+    for file in others.iter().filter(|file| file.may_be_damaged) {
         if file.scan(seq, FILE_HEADER_BYTES as u64).find_evidence(lost, boot)? {
             return Ok(true);
         }

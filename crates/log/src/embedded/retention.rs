@@ -152,8 +152,8 @@ impl Core {
     ) -> (u64, bool) {
         let segment = self.published.read().segments.get(&extent.segment).cloned();
         let Some(segment) = segment else { return (from, true) };
-        let Ok(index) = self.indexes.get(&segment) else { return (from, true) };
-        let mut entries = SegmentCursor::new(segment, log, index.seek(extent, from), extent);
+        let Ok(open) = self.indexes.get(self.disk.as_ref(), &segment) else { return (from, true) };
+        let mut entries = SegmentCursor::new(open.file.clone(), log, open.index.seek(extent, from), extent);
         let mut to = from;
         while *batches < RETENTION_BATCHES {
             let entry = match entries.next() {

@@ -129,14 +129,14 @@ impl<'a> FrameScan<'a> {
     fn find(mut self, is_wanted: impl Fn(&FrameHeader) -> bool) -> io::Result<Option<u64>> {
         let mut at = self.pos;
         while at + FRAME_HEADER_BYTES as u64 <= self.len {
-            let chunk = self.bytes(at, READ_BYTES)?;
-            if chunk.len() < FRAME_HEADER_BYTES {
-                return Ok(None);
-            }
+            // What is at hand is searched first: a file of many old frames would be read once for each of them otherwise.
+            self.bytes(at, FRAME_HEADER_BYTES)?;
+            let chunk = usize::try_from(at - self.window_pos).ok().and_then(|from| self.window.get(from..));
+            let Some(chunk) = chunk.filter(|chunk| chunk.len() >= FRAME_HEADER_BYTES) else { return Ok(None) };
             let magic = FRAME_MAGIC.to_le_bytes();
             let hit = chunk.chunks_exact(FRAME_ALIGN as usize).position(|word| word.starts_with(&magic));
             let Some(hit) = hit else {
-                at += (chunk.len() as u64 / FRAME_ALIGN * FRAME_ALIGN).max(FRAME_ALIGN);
+                at += chunk.len() as u64 / FRAME_ALIGN * FRAME_ALIGN;
                 continue;
             };
             at += hit as u64 * FRAME_ALIGN;

@@ -27,19 +27,13 @@ const WRITE_BYTES: usize = 1024 * 1024;
 /// Batches up to this size are copied out of a read, so that one of them does not keep the whole read in memory.
 const COPY_BATCH_BYTES: usize = 16 * 1024;
 
-/// A segment file.
+/// A segment file. There may be more of them than a process may have files open, so it is opened when it is read; see `IndexCache`.
+#[derive(Debug)]
 pub(super) struct Segment {
     pub(super) id: u64,
-    pub(super) file: Arc<dyn DiskFile>,
     pub(super) len_bytes: u64,
     /// Where the entries end and the footer begins; the file's end if the trailer cannot be read.
     pub(super) entries_end: u64,
-}
-
-impl std::fmt::Debug for Segment {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Segment").field("id", &self.id).field("len_bytes", &self.len_bytes).finish_non_exhaustive()
-    }
 }
 
 pub(super) fn path_of(id: u64) -> PathBuf {
@@ -129,8 +123,8 @@ impl Segment {
     pub(super) fn open(disk: &dyn Disk, id: u64) -> io::Result<Self> {
         let file = disk.open(&path_of(id), false)?;
         let len_bytes = file.len_bytes()?;
-        let mut segment = Self { id, file, len_bytes, entries_end: len_bytes };
-        if let Ok((pos, _, _)) = segment.trailer() {
+        let mut segment = Self { id, len_bytes, entries_end: len_bytes };
+        if let Ok((pos, _, _)) = segment.trailer(file.as_ref()) {
             segment.entries_end = pos;
         }
         Ok(segment)
@@ -142,10 +136,10 @@ impl Segment {
     }
 
     /// The footer's place, length and checksum.
-    fn trailer(&self) -> io::Result<(u64, u32, u32)> {
+    fn trailer(&self, file: &dyn DiskFile) -> io::Result<(u64, u32, u32)> {
         let bad = || io::Error::new(io::ErrorKind::InvalidData, "the segment's trailer is damaged");
         let at = self.len_bytes.checked_sub(TRAILER_BYTES as u64).ok_or_else(bad)?;
-        let trailer = read_exact(self.file.as_ref(), at, TRAILER_BYTES)?;
+        let trailer = read_exact(file, at, TRAILER_BYTES)?;
         let mut from = Decoder::new(&trailer);
         let mut parse = || {
             let (magic, id) = (from.take(8)?, from.u64()?);
@@ -160,10 +154,10 @@ impl Segment {
     ///
     /// # Errors
     /// `InvalidData` if it is damaged; the operating system's.
-    pub(super) fn index(&self) -> io::Result<SegmentIndex> {
+    pub(super) fn index(&self, file: &dyn DiskFile) -> io::Result<SegmentIndex> {
         let bad = || io::Error::new(io::ErrorKind::InvalidData, "the segment's footer is damaged");
-        let (pos, len, crc) = self.trailer()?;
-        let footer = read_exact(self.file.as_ref(), pos, len as usize)?;
+        let (pos, len, crc) = self.trailer(file)?;
+        let footer = read_exact(file, pos, len as usize)?;
         if crc32c::crc32c(&footer) != crc {
             return Err(bad());
         }
@@ -208,7 +202,7 @@ pub(super) enum EntryFault {
 
 /// Reads a stretch of a segment, entry by entry.
 pub(super) struct SegmentCursor {
-    segment: Arc<Segment>,
+    file: Arc<dyn DiskFile>,
     log: LogId,
     pos: u64,
     end: u64,
@@ -217,8 +211,8 @@ pub(super) struct SegmentCursor {
 
 impl SegmentCursor {
     /// Reads entries of this log from `pos` to the end of the extent.
-    pub(super) fn new(segment: Arc<Segment>, log: LogId, pos: u64, extent: &Extent) -> Self {
-        Self { segment, log, pos, end: extent.pos + extent.len, chunk: Bytes::new() }
+    pub(super) fn new(file: Arc<dyn DiskFile>, log: LogId, pos: u64, extent: &Extent) -> Self {
+        Self { file, log, pos, end: extent.pos + extent.len, chunk: Bytes::new() }
     }
 
     /// Makes sure that `count` bytes are at hand.
@@ -231,7 +225,7 @@ impl SegmentCursor {
             return Err(EntryFault::Damaged { pos: self.pos, what: "an entry goes beyond its extent" });
         }
         let wanted = count.max(SEGMENT_READ_BYTES).min(left);
-        match read_exact(self.segment.file.as_ref(), self.pos, wanted) {
+        match read_exact(self.file.as_ref(), self.pos, wanted) {
             Ok(bytes) => self.chunk = Bytes::from(bytes),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Err(EntryFault::Damaged { pos: self.pos, what: "the file is cut short" });
@@ -395,7 +389,7 @@ impl SegmentWriter {
         self.flush()?;
         self.file.sync_data()?;
         disk.sync_dir(Path::new(SEGMENT_DIR))?;
-        let segment = Segment { id: self.id, file: self.file, len_bytes: self.written, entries_end: pos };
+        let segment = Segment { id: self.id, len_bytes: self.written, entries_end: pos };
         Ok((Arc::new(segment), self.index))
     }
 }
