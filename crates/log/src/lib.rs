@@ -7,12 +7,19 @@
 //! Architecture invariant: this crate knows no queue, topic or protocol, and no async runtime.
 
 pub mod batch;
+mod embedded;
 mod engine;
+mod file_disk;
 mod memory;
 
+pub use embedded::{
+    DumpItem, EmbeddedLog, EmbeddedOptions, FilePurpose, FileReport, LogReport, Round, StartError, VerifyReport, dump,
+    verify,
+};
 pub use engine::{
     Append, Capabilities, Cleanup, Commit, CommitOutcome, Completion, Durability, EngineState, Entry, Fault,
     KeySummary, Live, Log, LogConfig, LogState, OpenError, Opened, Operation, ReadError, ReadLimit, Refusal, Target,
     Written,
 };
+pub use file_disk::{FileDisk, FileDiskError};
 pub use memory::{MemoryLimits, MemoryLog};

@@ -1,0 +1,345 @@
+//! The queue of commits: where they are checked, get their offsets, and wait for the committer.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
+
+use roaring::RoaringTreemap;
+use types::{Epoch, LogId, Offset};
+
+use super::draft::{Action, Draft, DraftPayload, DraftTarget, MAX_OFFSET};
+use super::frame::{AppendOp, Op, encode_targets, frame_bytes_for};
+use super::stats::instant;
+use crate::{Completion, Durability, LogConfig, Refusal, Written};
+
+/// A log as the next commit finds it: with everything under way counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    pub(super) epoch: Epoch,
+    pub(super) next: u64,
+    pub(super) is_volatile: bool,
+    pub(super) is_damaged: bool,
+    /// Keys of what is appended matter: a batch that cannot be decoded is refused.
+    pub(super) needs_keys: bool,
+}
+
+/// Whether batches of such a log must be decoded when they come in.
+pub(super) fn needs_keys(config: &LogConfig) -> bool {
+    config.key_index || config.cleanup.compact.is_some()
+}
+
+/// A commit that waits.
+pub(super) struct Pending {
+    pub(super) ops: Vec<Op>,
+    pub(super) payloads: Vec<DraftPayload>,
+    /// Which of the payloads are written, in this order.
+    pub(super) on_disk: Vec<u32>,
+    pub(super) targets: Vec<u8>,
+    /// Of the frame; 0 if nothing is written.
+    pub(super) frame_bytes: u64,
+    /// What it counts for in the bound on waiting bytes.
+    pub(super) cost_bytes: u64,
+    pub(super) durability: Durability,
+    pub(super) written: Vec<Written>,
+    /// It was refused when it came, and waits only for its turn to hear so.
+    pub(super) refused: Option<Refusal>,
+    pub(super) queued_at: Instant,
+    pub(super) done: Completion,
+}
+
+impl Pending {
+    fn empty() -> Self {
+        Self {
+            ops: Vec::new(),
+            payloads: Vec::new(),
+            on_disk: Vec::new(),
+            targets: Vec::new(),
+            frame_bytes: 0,
+            cost_bytes: 0,
+            durability: Durability::Memory,
+            written: Vec::new(),
+            refused: None,
+            queued_at: instant(),
+            done: Box::new(|_| {}),
+        }
+    }
+}
+
+fn is_at_once(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::Overloaded { .. } | Refusal::Poisoned(_) | Refusal::Closed)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Open,
+    Closing,
+    Closed,
+}
+
+/// The disk is full down to the reserve.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Full {
+    pub(super) free_bytes: u64,
+    pub(super) reserve_bytes: u64,
+}
+
+pub(super) struct Intake {
+    pub(super) heads: HashMap<LogId, Head>,
+    pub(super) removed: RoaringTreemap,
+    pub(super) queue: VecDeque<Pending>,
+    /// Of commits queued or being written.
+    pub(super) waiting_bytes: u64,
+    /// Commits whose completion is still to be called.
+    pub(super) under_way: usize,
+    pub(super) stage: Stage,
+    pub(super) poisoned: Option<String>,
+    pub(super) full: Option<Full>,
+    /// Damage was found of which nobody knows what it touches.
+    pub(super) wholly_damaged: bool,
+    pub(super) max_waiting_bytes: u64,
+    pub(super) max_frame_bytes: u64,
+}
+
+/// What a commit changed, to be put back if one of its targets is refused.
+struct Undo {
+    heads: Vec<(LogId, Option<Head>)>,
+    removed: Vec<LogId>,
+}
+
+impl Intake {
+    pub(super) fn new(max_waiting_bytes: u64, max_frame_bytes: u64) -> Self {
+        Self {
+            heads: HashMap::new(),
+            removed: RoaringTreemap::new(),
+            queue: VecDeque::new(),
+            waiting_bytes: 0,
+            under_way: 0,
+            stage: Stage::Open,
+            poisoned: None,
+            full: None,
+            wholly_damaged: false,
+            max_waiting_bytes,
+            max_frame_bytes,
+        }
+    }
+
+    /// Queues a commit with its offsets assigned, or gives the completion back with the reason.
+    pub(super) fn submit(
+        &mut self,
+        draft: Result<Draft, Refusal>,
+        done: Completion,
+        queued_at: Instant,
+    ) -> Result<(), (Refusal, Completion)> {
+        let pending = match draft.and_then(|draft| self.take(draft)) {
+            Ok(pending) => Pending { queued_at, done, ..pending },
+            // Refused commits end in their turn too; but when the engine is behind, closed or broken, a queue of them would
+            // have no bound.
+            Err(refusal) if self.under_way == 0 || is_at_once(&refusal) => return Err((refusal, done)),
+            Err(refusal) => Pending { queued_at, done, refused: Some(refusal), ..Pending::empty() },
+        };
+        self.waiting_bytes += pending.cost_bytes;
+        self.under_way += 1;
+        self.queue.push_back(pending);
+        Ok(())
+    }
+
+    fn take(&mut self, draft: Draft) -> Result<Pending, Refusal> {
+        self.check_health(&draft)?;
+        let mut undo = Undo { heads: Vec::new(), removed: Vec::new() };
+        let pending = self.assign(draft, &mut undo);
+        if pending.is_err() {
+            for (log, head) in undo.heads.into_iter().rev() {
+                match head {
+                    Some(head) => self.heads.insert(log, head),
+                    None => self.heads.remove(&log),
+                };
+            }
+            for log in undo.removed {
+                self.removed.remove(log.0);
+            }
+        }
+        pending
+    }
+
+    fn check_health(&self, draft: &Draft) -> Result<(), Refusal> {
+        if let Some(reason) = &self.poisoned {
+            return Err(Refusal::Poisoned(reason.clone()));
+        }
+        if self.stage != Stage::Open {
+            return Err(Refusal::Closed);
+        }
+        if let (true, Some(full)) = (draft.grows, self.full)
+            && draft.targets.iter().any(|target| self.is_durable_append(target))
+        {
+            return Err(Refusal::DiskFull { free_bytes: full.free_bytes, reserve_bytes: full.reserve_bytes });
+        }
+        Ok(())
+    }
+
+    fn is_durable_append(&self, target: &DraftTarget) -> bool {
+        let is_volatile = || self.heads.get(&target.log).is_some_and(|head| head.is_volatile);
+        matches!(target.action, Action::Append { .. }) && !is_volatile()
+    }
+
+    fn assign(&mut self, draft: Draft, undo: &mut Undo) -> Result<Pending, Refusal> {
+        let Draft { durability, payloads, targets, .. } = draft;
+        let mut ops = Vec::with_capacity(targets.len());
+        let mut written = Vec::with_capacity(targets.len());
+        let mut on_disk = Vec::new();
+        // The payload's number on the disk of each operation that is logged; `None` of those that are not.
+        let mut logged = Vec::with_capacity(targets.len());
+        for target in targets {
+            let (op, place, is_volatile) = self.assign_target(target, undo)?;
+            let number = match &op {
+                Op::Append(append) if !is_volatile => Some(place_on_disk(&mut on_disk, append.payload)),
+                _ if is_volatile => None,
+                _ => Some(0),
+            };
+            logged.push(number);
+            ops.push(op);
+            written.push(place);
+        }
+        let of = |index: &u32| payloads.get(*index as usize).map_or(0, |payload| payload.bytes.len());
+        let lens: Vec<u32> = on_disk.iter().map(|index| u32::try_from(of(index)).unwrap_or(u32::MAX)).collect();
+        let payload_bytes: u64 = lens.iter().copied().map(u64::from).sum();
+        let logged_ops: Vec<(&Op, u32)> =
+            ops.iter().zip(&logged).filter_map(|(op, number)| number.map(|number| (op, number))).collect();
+        let (targets, frame_bytes) = if logged_ops.is_empty() {
+            (Vec::new(), 0)
+        } else {
+            let targets = encode_targets(&lens, logged_ops.into_iter());
+            let frame_bytes = frame_bytes_for(targets.len(), payload_bytes);
+            (targets, frame_bytes)
+        };
+        let all_bytes: usize = payloads.iter().map(|payload| payload.bytes.len()).sum();
+        let cost_bytes = frame_bytes.max(all_bytes as u64);
+        self.check_size(cost_bytes)?;
+        let empty = Pending::empty();
+        Ok(Pending { ops, payloads, on_disk, targets, frame_bytes, cost_bytes, durability, written, ..empty })
+    }
+
+    fn check_size(&self, bytes: u64) -> Result<(), Refusal> {
+        if bytes > self.max_frame_bytes {
+            return Err(Refusal::TooLarge { bytes, limit: self.max_frame_bytes });
+        }
+        if self.waiting_bytes > 0 && self.waiting_bytes + bytes > self.max_waiting_bytes {
+            return Err(Refusal::Overloaded { waiting_bytes: self.waiting_bytes });
+        }
+        Ok(())
+    }
+
+    /// Checks one target, and moves its log's head as if it had happened.
+    fn assign_target(&mut self, target: DraftTarget, undo: &mut Undo) -> Result<(Op, Written, bool), Refusal> {
+        let log = target.log;
+        if let Action::Boot = target.action {
+            return Ok((Op::Boot, Written { base: Offset(0), end: Offset(0) }, false));
+        }
+        let before = self.heads.get(&log).copied();
+        let mut head = match (&target.action, before) {
+            (Action::Create(config), None) if !self.removed.contains(log.0) => {
+                if self.wholly_damaged {
+                    return Err(Refusal::Damaged(log));
+                }
+                Head {
+                    epoch: Epoch(1),
+                    next: 0,
+                    is_volatile: config.volatile,
+                    is_damaged: false,
+                    needs_keys: needs_keys(config),
+                }
+            }
+            (Action::Create(_), _) => return Err(Refusal::Exists(log)),
+            (_, None) => return Err(Refusal::NoSuchLog(log)),
+            (_, Some(head)) => head,
+        };
+        check_target(&target, &head)?;
+        let base = head.next;
+        let mut is_gone = false;
+        let op = match target.action {
+            Action::Create(config) => Op::Create { log, config },
+            Action::Configure(config) if config.volatile != head.is_volatile => {
+                return Err(Refusal::Malformed("whether a log is volatile cannot be changed".to_owned()));
+            }
+            Action::Configure(config) => {
+                head.needs_keys = needs_keys(&config);
+                Op::Configure { log, config }
+            }
+            Action::Append { payload, count, selection, weight } => {
+                head.next = base
+                    .checked_add(u64::from(count))
+                    .filter(|next| *next <= MAX_OFFSET)
+                    .ok_or_else(|| Refusal::Malformed("the log's offsets are used up".to_owned()))?;
+                Op::Append(AppendOp { log, base, count, payload, selection, weight })
+            }
+            Action::Delete { ranges, weight } => {
+                check_end(ranges.last().map_or(0, |range| range.end), base)?;
+                Op::Delete { log, ranges, weight }
+            }
+            Action::Trim(to) => {
+                check_end(to, base)?;
+                Op::Trim { log, to }
+            }
+            Action::Remove => {
+                is_gone = true;
+                Op::Remove { log }
+            }
+            Action::Own => {
+                head.epoch = Epoch(head.epoch.0.saturating_add(1));
+                Op::Own { log, epoch: head.epoch }
+            }
+            Action::Boot => Op::Boot,
+        };
+        undo.heads.push((log, before));
+        if is_gone {
+            self.heads.remove(&log);
+            self.removed.insert(log.0);
+            undo.removed.push(log);
+        } else {
+            self.heads.insert(log, head);
+        }
+        // Only the engine itself takes ownership by a commit, and reads the new epoch from here.
+        let base = if let Op::Own { epoch, .. } = &op { Offset(u64::from(epoch.0)) } else { Offset(base) };
+        Ok((op, Written { base, end: Offset(head.next) }, head.is_volatile))
+    }
+}
+
+/// The epoch that an [`Action::Own`] gave.
+pub(super) fn granted_epoch(written: &Written) -> Epoch {
+    Epoch(u32::try_from(written.base.0).unwrap_or(u32::MAX))
+}
+
+/// The payload's number among those that are written. (One that a volatile log of the same commit had first may be written twice.)
+fn place_on_disk(on_disk: &mut Vec<u32>, payload: u32) -> u32 {
+    // Payloads are numbered in the order of their first use, so a used one is at its number or before.
+    let upto = on_disk.len().min(payload as usize + 1);
+    let known = on_disk.get(..upto).unwrap_or_default().binary_search(&payload);
+    let at = known.unwrap_or_else(|_| {
+        on_disk.push(payload);
+        on_disk.len() - 1
+    });
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+fn check_end(offset: u64, end: u64) -> Result<(), Refusal> {
+    if offset <= end {
+        return Ok(());
+    }
+    Err(Refusal::Malformed(format!("offset {offset} is beyond the log's end, {end}")))
+}
+
+fn check_target(target: &DraftTarget, head: &Head) -> Result<(), Refusal> {
+    let log = target.log;
+    if let (Some(used), false) = (target.epoch, matches!(target.action, Action::Create(_)))
+        && used != head.epoch
+    {
+        return Err(Refusal::WrongEpoch { log, used, current: head.epoch });
+    }
+    if head.is_damaged && !matches!(target.action, Action::Own) {
+        return Err(Refusal::Damaged(log));
+    }
+    match target.expected_end {
+        Some(expected) if expected.0 != head.next => {
+            Err(Refusal::WrongEnd { log, expected, actual: Offset(head.next) })
+        }
+        _ => Ok(()),
+    }
+}
