@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::MutexGuard;
 
 use super::core::Core;
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader};
@@ -18,6 +19,17 @@ use crate::{CommitOutcome, Durability};
 
 /// How often the committer looks for a free file while the engine is being closed, before it gives up.
 const STALLS_OF_CLOSE: u32 = 40;
+
+/// Syncs that take less are not worth waiting for company.
+const GATHER_ABOVE: Duration = Duration::from_micros(40);
+/// The part of a sync's time that is waited at most.
+const GATHER_PART: u32 = 4;
+/// A sleep takes about so long whatever was asked for; shorter waits only let others run.
+const SLEEP_ABOVE: Duration = Duration::from_micros(100);
+/// What is waited at most, however slow the disk.
+const GATHER_MOST: Duration = Duration::from_millis(1);
+/// Rounds without waiting after one in which it did not pay.
+const GATHER_PAUSE: u32 = 16;
 
 /// Where the committer writes.
 pub(super) struct Writer {
@@ -33,7 +45,19 @@ pub(super) struct Writer {
     pub(super) boot: u32,
     /// When the oldest commit that wants a sync within the interval was written.
     pub(super) interval_since: Option<Instant>,
+    /// How long the last sync took.
+    last_sync: Duration,
     buffer: Vec<u8>,
+}
+
+/// Whether it pays to wait for the callers that were just answered.
+///
+/// Callers that each wait for an end before they commit again fall into two halves otherwise: one is synced while the other queues, and
+/// each round is half as large, and each commit waits for twice as many syncs, as need be.
+#[derive(Default)]
+struct Gather {
+    /// Rounds for which nobody is waited for, because those expected did not come the last time.
+    pause: u32,
 }
 
 /// What a call of `run_round` did.
@@ -58,6 +82,7 @@ impl Writer {
             synced: position.round,
             boot,
             interval_since: None,
+            last_sync: Duration::ZERO,
             buffer: Vec::new(),
         }
     }
@@ -72,6 +97,7 @@ impl Writer {
             let since = instant();
             file.file.sync_data()?;
             core.stats.syncs.add(since);
+            self.last_sync = since.elapsed();
         }
         self.synced = self.round;
         self.interval_since = None;
@@ -257,7 +283,11 @@ impl Core {
     pub(super) fn finish(&self, ends: Vec<(Pending, CommitOutcome)>) {
         let cost: u64 = ends.iter().map(|(commit, _)| commit.cost_bytes).sum();
         let count = ends.len();
-        self.intake.lock().waiting_bytes -= cost;
+        {
+            let mut intake = self.intake.lock();
+            intake.waiting_bytes -= cost;
+            intake.last_under_way = intake.under_way;
+        }
         for (commit, outcome) in ends {
             self.stats.commits.fetch_add(1, Ordering::Relaxed);
             self.stats.commit_times.add(commit.queued_at);
@@ -286,10 +316,40 @@ impl Core {
         synced.map_err(|error| io::Error::other(format!("a sync of the write-ahead log failed: {error}")))
     }
 
+    /// Waits, for a small part of a sync's time, until as many commits are under way as were when the last round ended.
+    fn gather(&self, gather: &mut Gather) {
+        let last_sync = self.writer.lock().last_sync;
+        let mut intake = self.intake.lock();
+        let expected = std::mem::take(&mut intake.last_under_way);
+        if expected < 2 || last_sync < GATHER_ABOVE {
+            return;
+        }
+        if gather.pause > 0 {
+            gather.pause -= 1;
+            return;
+        }
+        let deadline = instant() + (last_sync / GATHER_PART).min(GATHER_MOST);
+        intake.wake_at = expected;
+        while intake.under_way < expected && intake.stage == Stage::Open && instant() < deadline {
+            if deadline - instant() > SLEEP_ABOVE {
+                self.work.wait_until(&mut intake, deadline);
+            } else {
+                MutexGuard::unlocked(&mut intake, std::thread::yield_now);
+            }
+        }
+        intake.wake_at = usize::MAX;
+        // Nine of ten are enough to go on hoping.
+        if intake.under_way * 10 < expected * 9 {
+            gather.pause = GATHER_PAUSE;
+        }
+    }
+
     /// The committer's thread.
     pub(super) fn run_committer(&self) {
         let mut stalls_of_close = 0;
+        let mut gather = Gather::default();
         loop {
+            self.gather(&mut gather);
             let round = self.run_round();
             if round == Round::Done {
                 continue;

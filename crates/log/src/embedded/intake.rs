@@ -90,6 +90,10 @@ pub(super) struct Intake {
     pub(super) waiting_bytes: u64,
     /// Commits whose completion is still to be called.
     pub(super) under_way: usize,
+    /// What `under_way` was when the last round ended, before its completions were called.
+    pub(super) last_under_way: usize,
+    /// The committer wants to be woken when so many are under way.
+    pub(super) wake_at: usize,
     pub(super) stage: Stage,
     pub(super) poisoned: Option<String>,
     pub(super) full: Option<Full>,
@@ -113,6 +117,8 @@ impl Intake {
             queue: VecDeque::new(),
             waiting_bytes: 0,
             under_way: 0,
+            last_under_way: 0,
+            wake_at: usize::MAX,
             stage: Stage::Open,
             poisoned: None,
             full: None,
