@@ -11,6 +11,7 @@
 mod checkpoint;
 mod codec;
 mod committer;
+mod committer_thread;
 mod compaction;
 mod core;
 mod dead;
@@ -31,6 +32,7 @@ mod read;
 mod recent;
 mod recovery;
 mod retention;
+mod round;
 mod scan;
 mod segment;
 mod start;
