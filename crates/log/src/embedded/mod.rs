@@ -35,6 +35,7 @@ mod retention;
 mod round;
 mod scan;
 mod segment;
+mod segment_writer;
 mod start;
 mod stats;
 mod wal;
