@@ -5,31 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use parking_lot::MutexGuard;
-
 use super::core::Core;
-use super::frame::{FRAME_HEADER_BYTES, FrameHeader};
-use super::intake::{Pending, Stage};
+use super::intake::Pending;
 use super::options::{COPY_PAYLOAD_BYTES, WAL_OVERRUN};
 use super::published::{Payload, Position};
+use super::round::{Encoded, encode_round};
 use super::stats::instant;
 use super::wal::{FILE_HEADER_BYTES, FileHeader, WalFile};
 use crate::{CommitOutcome, Durability};
-
-/// How often the committer looks for a free file while the engine is being closed, before it gives up.
-const STALLS_OF_CLOSE: u32 = 40;
-
-/// Syncs that take less are not worth waiting for company.
-const GATHER_ABOVE: Duration = Duration::from_micros(40);
-/// The part of a sync's time that is waited at most.
-const GATHER_PART: u32 = 4;
-/// A sleep takes about so long whatever was asked for; shorter waits only let others run.
-const SLEEP_ABOVE: Duration = Duration::from_micros(100);
-/// What is waited at most, however slow the disk.
-const GATHER_MOST: Duration = Duration::from_millis(1);
-/// Rounds without waiting after one in which it did not pay.
-const GATHER_PAUSE: u32 = 16;
 
 /// Where the committer writes.
 pub(super) struct Writer {
@@ -46,18 +29,8 @@ pub(super) struct Writer {
     /// When the oldest commit that wants a sync within the interval was written.
     pub(super) interval_since: Option<Instant>,
     /// How long the last sync took.
-    last_sync: Duration,
-    buffer: Vec<u8>,
-}
-
-/// Whether it pays to wait for the callers that were just answered.
-///
-/// Callers that each wait for an end before they commit again fall into two halves otherwise: one is synced while the other queues, and
-/// each round is half as large, and each commit waits for twice as many syncs, as need be.
-#[derive(Default)]
-struct Gather {
-    /// Rounds for which nobody is waited for, because those expected did not come the last time.
-    pause: u32,
+    pub(super) last_sync: Duration,
+    pub(super) buffer: Vec<u8>,
 }
 
 /// What a call of `run_round` did.
@@ -103,16 +76,6 @@ impl Writer {
         self.interval_since = None;
         Ok(())
     }
-}
-
-/// A round as it is written.
-#[derive(Default)]
-struct Encoded {
-    /// Payloads that are not copied: each stands in the buffer before this byte.
-    large: Vec<(usize, Bytes)>,
-    /// The payloads' places of each commit.
-    payloads: Vec<Vec<Payload>>,
-    bytes: u64,
 }
 
 impl Core {
@@ -315,138 +278,9 @@ impl Core {
         let synced = self.writer.lock().sync(self);
         synced.map_err(|error| io::Error::other(format!("a sync of the write-ahead log failed: {error}")))
     }
-
-    /// Waits, for a small part of a sync's time, until as many commits are under way as were when the last round ended.
-    fn gather(&self, gather: &mut Gather) {
-        let last_sync = self.writer.lock().last_sync;
-        let mut intake = self.intake.lock();
-        let expected = std::mem::take(&mut intake.last_under_way);
-        if expected < 2 || last_sync < GATHER_ABOVE {
-            return;
-        }
-        if gather.pause > 0 {
-            gather.pause -= 1;
-            return;
-        }
-        let deadline = instant() + (last_sync / GATHER_PART).min(GATHER_MOST);
-        intake.wake_at = expected;
-        while intake.under_way < expected && intake.stage == Stage::Open && instant() < deadline {
-            if deadline - instant() > SLEEP_ABOVE {
-                self.work.wait_until(&mut intake, deadline);
-            } else {
-                MutexGuard::unlocked(&mut intake, std::thread::yield_now);
-            }
-        }
-        intake.wake_at = usize::MAX;
-        // Nine of ten are enough to go on hoping.
-        if intake.under_way * 10 < expected * 9 {
-            gather.pause = GATHER_PAUSE;
-        }
-    }
-
-    /// The committer's thread.
-    pub(super) fn run_committer(&self) {
-        let mut stalls_of_close = 0;
-        let mut gather = Gather::default();
-        loop {
-            self.gather(&mut gather);
-            let round = self.run_round();
-            if round == Round::Done {
-                continue;
-            }
-            if round == Round::Stalled && self.intake.lock().stage != Stage::Open {
-                stalls_of_close += 1;
-                if stalls_of_close > STALLS_OF_CLOSE {
-                    self.poison("the engine was closed while commits waited for space");
-                    continue;
-                }
-            }
-            let since = self.writer.lock().interval_since;
-            let rest = since.map(|since| self.options.interval.saturating_sub(since.elapsed()));
-            if rest == Some(Duration::ZERO) {
-                if let Err(error) = self.sync_written() {
-                    self.poison(&error.to_string());
-                }
-                continue;
-            }
-            let mut intake = self.intake.lock();
-            let must_wait = intake.queue.is_empty() || round == Round::Stalled;
-            if intake.queue.is_empty() && intake.stage != Stage::Open {
-                return;
-            }
-            if must_wait {
-                let wait = rest.unwrap_or(self.options.maintenance_interval);
-                self.work.wait_for(&mut intake, wait);
-            }
-        }
-    }
 }
 
 enum TakeError {
     Stalled,
     Failed(io::Error),
-}
-
-/// Puts the round's bytes into the writer's buffer, but for the large payloads.
-fn encode_round(writer: &mut Writer, commits: &[Pending]) -> Encoded {
-    let mut encoded = Encoded::default();
-    writer.buffer.clear();
-    if let Some(header) = &writer.header {
-        writer.buffer.extend_from_slice(&header.encode());
-    }
-    let count = commits.iter().filter(|commit| commit.frame_bytes > 0).count();
-    let mut index = 0;
-    for commit in commits {
-        let frame_pos = writer.pos + encoded.bytes;
-        let mut at = frame_pos + (FRAME_HEADER_BYTES + commit.targets.len()) as u64;
-        let mut payloads: Vec<Payload> = commit
-            .payloads
-            .iter()
-            .map(|payload| Payload {
-                place: None,
-                max_ts: payload.batch.max_timestamp_ms(),
-                batch: Some(payload.batch.clone()),
-            })
-            .collect();
-        if commit.frame_bytes > 0 {
-            let on_disk = || commit.on_disk.iter().filter_map(|index| commit.payloads.get(*index as usize));
-            index += 1;
-            let header = FrameHeader {
-                seq: writer.seq,
-                round: writer.round + 1,
-                synced: writer.synced,
-                boot: writer.boot,
-                index: index - 1,
-                frame_bytes: narrow(commit.frame_bytes),
-                targets_bytes: narrow(commit.targets.len() as u64),
-                payload_crc: on_disk().fold(0, |crc, payload| crc32c::crc32c_append(crc, &payload.bytes)),
-                payload_bytes: narrow(on_disk().map(|payload| payload.bytes.len() as u64).sum()),
-                last_of_round: index as usize == count,
-            };
-            header.encode(&commit.targets, &mut writer.buffer);
-            for number in &commit.on_disk {
-                let Some(payload) = commit.payloads.get(*number as usize) else { continue };
-                let len = payload.bytes.len() as u64;
-                if let Some(placed) = payloads.get_mut(*number as usize) {
-                    placed.place = Some((writer.seq, narrow(at), narrow(len)));
-                }
-                at += len;
-                if payload.bytes.len() <= COPY_PAYLOAD_BYTES {
-                    writer.buffer.extend_from_slice(&payload.bytes);
-                } else {
-                    encoded.large.push((writer.buffer.len(), payload.bytes.clone()));
-                }
-            }
-            let padding = frame_pos + commit.frame_bytes - at;
-            writer.buffer.resize(writer.buffer.len() + usize::try_from(padding).unwrap_or(0), 0);
-            encoded.bytes += commit.frame_bytes;
-        }
-        encoded.payloads.push(payloads);
-    }
-    encoded
-}
-
-/// Sizes and places within a file, which the largest frame keeps within 32 bits.
-fn narrow(value: u64) -> u32 {
-    u32::try_from(value).unwrap_or(u32::MAX)
 }
