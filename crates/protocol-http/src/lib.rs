@@ -1,1 +1,4 @@
 //! protocol-http
+mod serve;
+
+pub use serve::{ALPN, serve};
