@@ -19,7 +19,7 @@ pub struct ReceiveRequest {
     pub max_bytes: Option<u64>,
     /// How long to wait for the first message, in milliseconds; not at all if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0, maximum = 300_000)]
+    #[schema(minimum = 0, maximum = 60_000)]
     pub wait_ms: Option<u64>,
     /// Overrides the queue's lease, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]

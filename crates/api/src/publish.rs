@@ -151,7 +151,7 @@ pub struct PublishTo {
 pub struct RequestQuery {
     /// How long to wait for the answer, in milliseconds; 5000 if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(minimum = 1, maximum = 300_000)]
+    #[param(minimum = 1, maximum = 60_000)]
     pub timeout_ms: Option<u64>,
 }
 

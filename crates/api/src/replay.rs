@@ -108,7 +108,7 @@ pub struct ReadQuery {
     pub max_bytes: Option<u64>,
     /// How long to wait for the first record, in milliseconds; not at all if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(minimum = 0, maximum = 300_000)]
+    #[param(minimum = 0, maximum = 60_000)]
     pub wait_ms: Option<u64>,
 }
 
@@ -212,7 +212,7 @@ pub struct FetchRequest {
     pub max: Option<u32>,
     /// How long to wait for the first record, in milliseconds; not at all if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0, maximum = 300_000)]
+    #[schema(minimum = 0, maximum = 60_000)]
     pub wait_ms: Option<u64>,
 }
 

@@ -35,7 +35,7 @@ async fn list(
         (queue, topic) => queue.map(BindingTarget::Queue).or(topic.map(BindingTarget::Topic)),
     };
     let found = session.bindings(query.topic.as_deref(), target.as_ref())?;
-    Ok(axum::Json(Page { items: found.into_iter().map(views::binding).collect(), next: None }))
+    Ok(axum::Json(Page { items: found.into_iter().map(views::binding).collect::<Result<_, _>>()?, next: None }))
 }
 
 /// Makes a binding. The same one again is fine.
@@ -48,7 +48,7 @@ async fn list(
 )]
 async fn make(Caller(session): Caller, Json(config): Json<BindingConfig>) -> DeclaredAnswer<Binding> {
     let (outcome, info) = session.bind(binding_to(config)?).await?;
-    Ok(declared(views::outcome(outcome), views::binding(info)))
+    Ok(declared(views::outcome(outcome), views::binding(info)?))
 }
 
 /// Shows a binding.
@@ -58,9 +58,8 @@ async fn make(Caller(session): Caller, Json(config): Json<BindingConfig>) -> Dec
 )]
 async fn show(Caller(session): Caller, Path((_, id)): Path<(String, u64)>) -> Result<axum::Json<Binding>, Failure> {
     let found = session.bindings(None, None)?.into_iter().find(|binding| binding.id == EntityId(id));
-    found
-        .map(|info| axum::Json(views::binding(info)))
-        .ok_or_else(|| Failure::not_found(format!("there is no binding {id}")))
+    let info = found.ok_or_else(|| Failure::not_found(format!("there is no binding {id}")))?;
+    Ok(axum::Json(views::binding(info)?))
 }
 
 /// Deletes a binding.

@@ -153,17 +153,21 @@ pub(crate) fn binding_to(from: api::BindingConfig) -> Result<b::BindingConfig, F
     })
 }
 
-pub(crate) fn binding_from(from: b::BindingConfig) -> api::BindingConfig {
-    api::BindingConfig {
+/// # Errors
+/// If the stored filter cannot be read.
+pub(crate) fn binding_from(from: b::BindingConfig) -> Result<api::BindingConfig, Failure> {
+    let filter = types::Filter::try_from(from.filter);
+    let filter = filter.map_err(|error| Failure::new(500, "storage-damaged", error.to_string()))?;
+    Ok(api::BindingConfig {
         topic: from.topic,
         target: match from.target {
             b::BindingTarget::Queue(name) => api::BindingTarget::Queue(name),
             b::BindingTarget::Topic(name) => api::BindingTarget::Topic(name),
         },
-        filter: api::Filter::from(&types::Filter::from(from.filter)),
+        filter: api::Filter::from(&filter),
         weight: from.weight,
         arguments: from.arguments,
-    }
+    })
 }
 
 #[cfg(test)]

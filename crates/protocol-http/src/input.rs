@@ -165,7 +165,8 @@ pub(crate) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure>
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
-        bad_json("bad-json", if path == "." { "" } else { &path }, &error.inner().to_string())
+        // The path of an error in the syntax is `?` from the place on where it is not known.
+        bad_json("bad-json", path.trim_end_matches(['?', '.']), &error.inner().to_string())
     })?;
     reader.end().map_err(|error| bad_json("bad-json", "", &error.to_string()))?;
     Ok(value)

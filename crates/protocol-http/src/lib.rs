@@ -34,6 +34,3 @@ mod ws;
 pub use app::HttpOptions;
 pub use openapi::{document, router};
 pub use serve::{ALPN, serve};
-
-#[cfg(test)]
-mod tests;

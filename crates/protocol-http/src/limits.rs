@@ -15,7 +15,7 @@ pub const ANSWER_BYTES: u64 = 8 * 1024 * 1024;
 /// Bytes of messages in one answer, whatever the request says.
 pub const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
 /// Longest wait of a long poll or a request.
-pub const MAX_WAIT: Duration = Duration::from_secs(300);
+pub const MAX_WAIT: Duration = Duration::from_secs(60);
 /// Wait of a request that says nothing.
 pub const REQUEST_WAIT: Duration = Duration::from_secs(5);
 /// Most settlements of one request or frame.

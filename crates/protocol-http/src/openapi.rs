@@ -23,7 +23,6 @@ use crate::problem::Failure;
 use crate::{admin, bindings, consume, groups, policies, probes, publish, queues, replay, request, tail, topics, ws};
 
 /// Everything that the HTTP listener serves.
-#[must_use]
 pub fn router(broker: Broker, options: HttpOptions) -> Router {
     let (router, document) = documented().split_for_parts();
     let document: Arc<str> = serde_json::to_string(&complete(document)).unwrap_or_default().into();
@@ -91,6 +90,14 @@ fn complete(mut document: OpenApi) -> OpenApi {
     let scheme = |scheme| SecurityScheme::Http(HttpBuilder::new().scheme(scheme).build());
     let components = ComponentsBuilder::from(document.components.take().unwrap_or_default())
         .schema_from::<api::Problem>()
+        // The macros stop at a type that holds itself; what it leads to is named here.
+        .schema_from::<api::Word>()
+        .schema_from::<api::MatchKind>()
+        .schema_from::<api::WantedHeader>()
+        .schema_from::<api::HeaderValue>()
+        .schema_from::<api::Field>()
+        .schema_from::<api::AttributeTest>()
+        .schema_from::<api::Bound>()
         .security_scheme("basic", scheme(HttpAuthScheme::Basic))
         .security_scheme("token", scheme(HttpAuthScheme::Bearer))
         .build();

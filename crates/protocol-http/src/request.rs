@@ -86,8 +86,13 @@ async fn reply(
     body: Request,
 ) -> Result<StatusCode, Failure> {
     let answer = only(read_messages(&app, &PublishQuery::default(), body, false).await?)?;
-    session.reply(&asked(reply_to, query.correlation_id), answer)?;
+    waited(session.reply(&asked(reply_to, query.correlation_id), answer).await?)?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Whether somebody still waits for an answer.
+pub(crate) fn waited(waits: bool) -> Result<(), Failure> {
+    if waits { Ok(()) } else { Err(Failure::new(404, "nobody-waits", "nobody waits for this answer any more")) }
 }
 
 /// What of a request an answer to it needs.

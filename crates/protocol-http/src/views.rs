@@ -7,6 +7,7 @@ use broker::views as v;
 use types::Offset;
 
 use crate::definitions as d;
+use crate::problem::Failure;
 
 pub(crate) fn outcome(declared: v::Declared) -> api::Outcome {
     match declared {
@@ -125,8 +126,10 @@ pub(crate) fn redrive(info: v::RedriveInfo) -> api::Redrive {
     }
 }
 
-pub(crate) fn binding(info: v::BindingInfo) -> api::Binding {
-    api::Binding { id: info.id.0, config: d::binding_from(info.config) }
+/// # Errors
+/// If the stored filter cannot be read.
+pub(crate) fn binding(info: v::BindingInfo) -> Result<api::Binding, Failure> {
+    Ok(api::Binding { id: info.id.0, config: d::binding_from(info.config)? })
 }
 
 pub(crate) fn group(info: v::GroupInfo) -> api::Group {

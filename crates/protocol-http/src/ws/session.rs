@@ -22,7 +22,7 @@ use crate::input::from_json;
 use crate::limits::{MAX_FRAME_BYTES, MAX_PIPELINED, MAX_REQUESTS, MAX_STREAMS, PING_INTERVAL, SILENCE};
 use crate::problem::Failure;
 use crate::publish::{from_envelopes, options, target};
-use crate::request::{asked, deadline};
+use crate::request::{asked, deadline, waited};
 use crate::views;
 
 /// Work whose answers go out in the order in which it came in; `None` if there is nothing to say.
@@ -207,14 +207,8 @@ impl Connection {
                 tell(&self.out, done, Some(seq), None).await
             }
             ClientFrame::Reply(reply) => {
-                let seq = reply.seq;
-                let done = self.reply(*reply);
-                let ok = done.is_ok();
-                tell(&self.out, done, seq, None).await?;
-                match seq {
-                    Some(seq) if ok => self.out.send(&ServerFrame::Replied { seq }).await,
-                    _ => Ok(()),
-                }
+                self.reply(*reply).await;
+                Ok(())
             }
             ClientFrame::Ping(ping) => self.out.send(&ServerFrame::Pong { seq: ping.seq }).await,
         }
@@ -286,9 +280,21 @@ impl Connection {
         Ok(())
     }
 
-    fn reply(&self, reply: api::ws::Reply) -> Result<(), Failure> {
-        let answer = reply.message.into_message(self.app.now())?;
-        Ok(self.session.reply(&asked(reply.reply_to, reply.correlation_id), answer)?)
+    async fn reply(&mut self, reply: api::ws::Reply) {
+        let (session, seq) = (self.session.clone(), reply.seq);
+        let answer = reply.message.into_message(self.app.now());
+        let asked = asked(reply.reply_to, reply.correlation_id);
+        let work = async move {
+            let done = match answer {
+                Ok(answer) => session.reply(&asked, answer).await.map_err(Failure::from).and_then(waited),
+                Err(error) => Err(error.into()),
+            };
+            match (done, seq) {
+                (Ok(()), seq) => seq.map(|seq| ServerFrame::Replied { seq }),
+                (Err(failure), seq) => Some(failed(seq, None, failure)),
+            }
+        };
+        self.begin(Box::pin(work)).await;
     }
 }
 

@@ -1,1 +1,0 @@
-//! The router over a broker in memory.
