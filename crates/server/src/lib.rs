@@ -1,1 +1,3 @@
-//! server
+//! The composition root: configuration, wiring, listeners' start and drain, signals.
+
+pub mod config;
