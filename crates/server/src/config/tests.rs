@@ -81,7 +81,7 @@ fn wrong_values_name_their_place() {
     assert_eq!(refused("engine = 'raft'", &[], &[]), r#"FILE: engine: "raft" is none of embedded, memory"#);
     assert_eq!(
         refused("data = []", &[], &[]),
-        "FILE: data: a array is not a value that a setting has".replace("a array", "array")
+        "FILE: data: its value is of type array; give a string, a number or a truth value"
     );
     assert!(refused("data = ", &[], &[]).starts_with("FILE: line 1: "));
 }
@@ -121,8 +121,6 @@ fn names_of_flags_and_variables_are_told_apart() {
     assert_eq!(names.len(), count);
     for setting in SETTINGS {
         assert!(!setting.help().is_empty());
-        let shown = Config::default().show(setting.key);
-        assert!(shown.is_some() || shown.is_none(), "{}", setting.key);
     }
 }
 
