@@ -39,7 +39,9 @@ pub enum StartError {
         address: std::net::SocketAddr,
     },
     /// Nobody could do anything.
-    #[error("there are no users, and callers without credentials are refused (--anonymous=false): set POSTHOUSE_ADMIN_PASSWORD to make the user admin")]
+    #[error(
+        "there are no users, and callers without credentials are refused (--anonymous=false): set POSTHOUSE_ADMIN_PASSWORD to make the user admin"
+    )]
     NobodyMayEnter,
     /// The file with the first password cannot be read.
     #[error("--admin-password-file {}: {error}", path.display())]

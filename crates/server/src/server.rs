@@ -111,7 +111,7 @@ async fn open_broker(config: &Config, clock: Arc<dyn Clock>, beyond: Option<Sock
     };
     let opening = {
         let config = config.clone();
-        tokio::task::spawn_blocking(move || Ok(Broker::open(engine::open(&config)?, clock, options)?))
+        tokio::task::spawn_blocking(move || Ok::<_, StartError>(Broker::open(engine::open(&config)?, clock, options)?))
     };
     let system = |error: tokio::task::JoinError| StartError::System {
         what: "the broker could not be opened",
