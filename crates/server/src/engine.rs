@@ -10,15 +10,14 @@ use crate::config::{Config, Engine};
 /// Opens the engine that the configuration names. Blocks while a data directory is recovered.
 ///
 /// # Errors
-/// [`StartError::Data`].
+/// [`StartError::Disk`] and [`StartError::Data`].
 pub(crate) fn open(config: &Config) -> Result<Arc<dyn Log>, StartError> {
     match config.engine {
         Engine::Memory => Ok(Arc::new(MemoryLog::new())),
         Engine::Embedded => {
-            let wrong = |why: String| StartError::Data { path: config.data.clone(), why };
-            let disk = FileDisk::open(&config.data).map_err(|error| wrong(error.to_string()))?;
-            let log = EmbeddedLog::open(Arc::new(disk), options(config)).map_err(|error| wrong(error.to_string()))?;
-            Ok(Arc::new(log))
+            let disk = FileDisk::open(&config.data)?;
+            let wrong = |error| StartError::Data { path: config.data.clone(), error };
+            Ok(Arc::new(EmbeddedLog::open(Arc::new(disk), options(config)).map_err(wrong)?))
         }
     }
 }

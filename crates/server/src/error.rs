@@ -15,13 +15,16 @@ pub enum StartError {
     /// Certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The data directory cannot be used.
-    #[error("--data {}: {why}", path.display())]
+    /// The data directory cannot be had.
+    #[error("--data: {0}")]
+    Disk(#[from] log::FileDiskError),
+    /// What is in the data directory cannot be used.
+    #[error("--data {}: {error}", path.display())]
     Data {
         /// The directory.
         path: PathBuf,
         /// What is wrong.
-        why: String,
+        error: log::StartError,
     },
     /// The broker cannot read what is stored.
     #[error("the broker cannot start on what is stored: {0}")]

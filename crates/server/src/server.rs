@@ -138,7 +138,7 @@ async fn open_broker(config: &Config, clock: Arc<dyn Clock>, beyond: Option<Sock
 /// Has the broker do what is due, for as long as the drain lets messages move.
 async fn tick(broker: Broker, drain: Drain) {
     loop {
-        let pause = broker.tick();
+        let pause = broker.tick().await;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = drain.over() => return,
