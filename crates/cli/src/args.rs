@@ -78,3 +78,81 @@ pub(crate) enum Command {
     /// Print the manual page, or write one for each command into a directory.
     Man(generate::Man),
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, ErrorKind> {
+        Cli::try_parse_from(line.split(' ')).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_hides_a_global_flag_behind_an_argument_of_its_own() {
+        for group in Cli::command().get_subcommands() {
+            let global = |id: &clap::Id| group.get_arguments().any(|arg| arg.is_global_set() && arg.get_id() == id);
+            for inner in group.get_subcommands() {
+                let hidden: Vec<_> = inner.get_arguments().map(clap::Arg::get_id).filter(|id| global(id)).collect();
+                assert!(hidden.is_empty(), "{} {} hides {hidden:?}", group.get_name(), inner.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_says_what_it_does() {
+        fn walk(command: &clap::Command, path: &str) {
+            assert!(command.get_about().is_some(), "{path} has no help");
+            for arg in command.get_arguments() {
+                assert!(arg.get_help().is_some(), "{path}: {} has no help", arg.get_id());
+            }
+            for inner in command.get_subcommands() {
+                walk(inner, &format!("{path} {}", inner.get_name()));
+            }
+        }
+        walk(&Cli::command(), "posthouse");
+    }
+
+    #[test]
+    fn flags_that_do_not_go_together_are_refused() {
+        let conflict = ErrorKind::ArgumentConflict;
+        assert_eq!(parse("posthouse consume orders --topic orders").err(), Some(conflict));
+        assert_eq!(parse("posthouse consume orders --from earliest").err(), Some(conflict));
+        assert_eq!(parse("posthouse consume").err(), Some(ErrorKind::MissingRequiredArgument));
+        assert_eq!(parse("posthouse publish").err(), Some(ErrorKind::MissingRequiredArgument));
+        assert_eq!(parse("posthouse publish a b --file c").err(), Some(conflict));
+        assert_eq!(parse("posthouse publish a --topic t --queue q").err(), Some(conflict));
+        assert_eq!(parse("posthouse reply a").err(), Some(ErrorKind::MissingRequiredArgument));
+        assert_eq!(parse("posthouse serve --admin-password x").err(), Some(ErrorKind::UnknownArgument));
+        assert_eq!(parse("posthouse serve --engine raft").err(), Some(ErrorKind::InvalidValue));
+        assert_eq!(parse("posthouse topic create t --retain soon").err(), Some(ErrorKind::ValueValidation));
+        assert_eq!(parse("posthouse queue create q --overflow spill").err(), Some(ErrorKind::ValueValidation));
+    }
+
+    #[test]
+    fn what_the_manual_shows_is_accepted() {
+        for line in [
+            "posthouse serve --insecure --http off --tls-client-required=false",
+            "posthouse consume payment --exec ./charge.sh --reject-exit 65",
+            "posthouse consume --topic orders --from 2026-03-01T12:00:00Z",
+            "posthouse publish --topic orders --ndjson orders.ndjson",
+            "posthouse publish --queue payment body",
+            "posthouse queue create q --breaker 0.5,20,10s --keyed --dead-letter topic:lost",
+            "posthouse topic create prices --retain forever --compact --key-index --partitions 8",
+            "posthouse binding create orders audit --header region=eu --any-header tier --subject a.* --subject b.#",
+            "posthouse dlq redrive payment --rate 50 --max 1000 -o json --url http://localhost:1",
+            "posthouse status --watch=500ms",
+            "posthouse -V",
+        ] {
+            let parsed = parse(line);
+            assert!(matches!(parsed, Ok(_) | Err(ErrorKind::DisplayVersion)), "{line}: {:?}", parsed.err());
+        }
+    }
+}

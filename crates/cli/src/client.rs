@@ -286,7 +286,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 /// If the type is none that a query can hold, which is a mistake of ours.
 pub(crate) fn with_query(mut url: Url, query: &impl Serialize) -> Result<Url, Failure> {
     let fields = serde_json::to_value(query).map_err(std::io::Error::from)?;
-    for (name, value) in fields.as_object().into_iter().flatten() {
+    for (name, value) in fields.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
         let text = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
         url.query_pairs_mut().append_pair(name, &text);
     }

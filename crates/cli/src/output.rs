@@ -73,7 +73,7 @@ impl Rows {
     /// With this head. A `>` before a name aligns its column to the right.
     pub(crate) fn new(head: &[&str]) -> Self {
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(head.iter().map(|name| name.trim_start_matches('>').to_uppercase()));
         for (column, name) in table.column_iter_mut().zip(head) {
             column.set_padding((0, 2));

@@ -49,7 +49,7 @@ async fn serve(config: &Config, ready: impl FnOnce(&Server)) -> Result<Ended, St
     );
     ready(&server);
     signals.next().await;
-    tracing::info!(limit_ms = config.shutdown_limit.as_millis(), "stopping");
+    tracing::info!(limit = ?config.shutdown_limit, "stopping");
     let drained = tokio::select! {
         drained = server.stop() => drained,
         () = signals.next() => {

@@ -57,13 +57,13 @@ pub(crate) struct Consume {
     #[arg(long, value_name = "TOPIC")]
     topic: Option<String>,
     /// Where to begin in the log: earliest, latest, an offset, or a time such as 2026-03-01T12:00:00Z.
-    #[arg(long, value_name = "PLACE", requires = "topic", conflicts_with = "group")]
+    #[arg(long, value_name = "PLACE", requires = "topic", conflicts_with_all = ["group", "queue"])]
     from: Option<StartAt>,
     /// Only this partition of the log.
-    #[arg(long, value_name = "NUMBER", requires = "topic", conflicts_with = "group")]
+    #[arg(long, value_name = "NUMBER", requires = "topic", conflicts_with_all = ["group", "queue"])]
     partition: Option<u32>,
     /// Read on from where this group stands, and move it along.
-    #[arg(long, value_name = "GROUP", requires = "topic")]
+    #[arg(long, value_name = "GROUP", requires = "topic", conflicts_with = "queue")]
     group: Option<String>,
     /// When a message is acknowledged.
     #[arg(long, value_name = "MODE", default_value = "auto", conflicts_with = "topic")]
@@ -239,7 +239,6 @@ impl Reader {
     /// Looks at a queue's messages without taking them.
     async fn peek(&mut self, queue: &str) -> Result<(), Failure> {
         let mut from = None;
-        let mut waited = Duration::ZERO;
         while self.left > 0 {
             let query = api::BrowseQuery { from, max: Some(self.batch()) };
             let url = with_query(self.client.within(&["queues", queue, "messages"]), &query)?;
@@ -253,10 +252,6 @@ impl Reader {
             from = Some(answer.next);
             if !came {
                 // A queue cannot be waited for without taking from it; what is there now is all there is to see.
-                waited = self.consume.wait.unwrap_or_default();
-                return Ok(());
-            }
-            if self.is_over(&mut waited, came) {
                 return Ok(());
             }
         }

@@ -15,7 +15,8 @@ pub(crate) enum Action {
     #[command(after_help = "Example:\n  POSTHOUSE_TOKEN=$(posthouse token create billing --expires +90d)")]
     Create {
         /// Whose.
-        user: String,
+        #[arg(value_name = "USER")]
+        owner: String,
         /// For people.
         #[arg(long, value_name = "TEXT", default_value = "")]
         description: String,
@@ -26,7 +27,8 @@ pub(crate) enum Action {
     /// Show tokens, without their secrets.
     List {
         /// Only this user's.
-        user: Option<String>,
+        #[arg(value_name = "USER")]
+        owner: Option<String>,
     },
     /// Show one token, without its secret.
     Show {
@@ -50,17 +52,17 @@ struct Owned {
 
 pub(crate) async fn run(client: Client, action: Action) -> Result<(), Failure> {
     match action {
-        Action::Create { user, description, expires } => {
+        Action::Create { owner, description, expires } => {
             let request = TokenRequest { description, expires_at_ms: expires };
-            let made: NewToken = client.post(client.admin(&["users", &user, "tokens"]), &request).await?;
+            let made: NewToken = client.post(client.admin(&["users", &owner, "tokens"]), &request).await?;
             match client.format {
                 Format::Json => output::json(&made),
                 // Alone on standard output, so that it can go into a variable.
                 Format::Table => output::line(made.token),
             }
         }
-        Action::List { user } => {
-            let tokens = all(&client, user).await?;
+        Action::List { owner } => {
+            let tokens = all(&client, owner).await?;
             output::list(client.format, &tokens, &["id", "user", "expires", "description"], |owned| {
                 vec![
                     owned.token.id.clone(),
