@@ -87,6 +87,7 @@ pub struct WantedHeader {
     pub name: String,
     /// Its value; missing asks only that the header is there.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schema(value_type = serde_json::Value, required = false)]
     pub value: Option<HeaderValue>,
 }
 

@@ -36,7 +36,7 @@ pub struct Message {
     pub headers: Headers,
     /// The body as a JSON value.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value, required = false)]
     pub body: Option<RawJson>,
     /// The body as text.
     #[serde(skip_serializing_if = "Option::is_none")]

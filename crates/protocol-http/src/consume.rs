@@ -25,6 +25,7 @@ use crate::views;
 pub(crate) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(receive))
+        .routes(routes!(receive_event))
         .routes(routes!(settle))
         .routes(routes!(ack))
         .routes(routes!(nack))
@@ -60,30 +61,18 @@ pub(crate) fn accepted(headers: &HeaderMap) -> Form {
     Form::Native
 }
 
-/// The query of a receive.
-#[derive(Clone, Copy, Debug, Default, serde::Deserialize, utoipa::IntoParams)]
-#[serde(default, deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct ReceiveQuery {
-    /// One message, as a CloudEvent in the binary mode: attributes in `ce-` headers, the data as the body.
-    binary: Option<bool>,
-}
-
 /// Takes messages from a queue, waiting for the first one if asked to.
 ///
-/// Each delivery has a lease: settle it before the lease runs out. `Accept: application/cloudevents-batch+json` gives CloudEvents,
-/// `application/cloudevents+json` a single one, with the receipt in the attribute `phreceipt`.
+/// Each delivery has a lease: settle it before the lease runs out. `Accept: application/cloudevents-batch+json` gives CloudEvents, with
+/// the receipt in the attribute `phreceipt`.
 #[utoipa::path(
-    post, path = "/v1/{ns}/queues/{queue}/receive", tag = "consume", params(ReceiveQuery),
+    post, path = "/v1/{ns}/queues/{queue}/receive", tag = "consume",
     request_body(content = Option<ReceiveRequest>, content_type = "application/json"),
     responses(
         (status = 200, description = "Messages; none if none came in time", content(
             (ReceiveAnswer = "application/json"),
-            (serde_json::Value = "application/cloudevents+json"),
             (Vec<serde_json::Value> = "application/cloudevents-batch+json"),
-            (Vec<u8> = "*/*"),
         )),
-        (status = 204, description = "No message came in time, and a single one was asked for"),
         (status = 410, description = "The queue was deleted", body = api::Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -91,39 +80,69 @@ async fn receive(
     State(app): State<App>,
     Caller(session): Caller,
     Path((_, queue)): Path<(String, String)>,
-    Query(query): Query<ReceiveQuery>,
     drain: Draining,
     headers: HeaderMap,
     OptionalJson(request): OptionalJson<ReceiveRequest>,
 ) -> Result<Response, Failure> {
-    let binary = query.binary.unwrap_or(false);
-    let form = accepted(&headers);
-    let single = binary || form == Form::Structured;
+    let deliveries = take(&app, &session, &queue, &drain, &request).await?;
+    if accepted(&headers) == Form::Native {
+        let deliveries = deliveries.iter().map(views::delivery).collect();
+        return Ok(axum::Json(ReceiveAnswer { deliveries }).into_response());
+    }
+    let source = cloudevents::source(session.namespace(), "queues", &queue);
+    let events: Vec<Event> = deliveries.iter().map(|delivery| event(delivery, &source)).collect();
+    Ok(typed(cloudevents::BATCH_TYPE, &events))
+}
+
+/// Takes one message from a queue, as a CloudEvent.
+///
+/// In the binary mode: attributes in `ce-` headers, the data as the body. With `Accept: application/cloudevents+json` in the structured
+/// mode. The receipt is the attribute `phreceipt`.
+#[utoipa::path(
+    post, path = "/v1/{ns}/queues/{queue}/receive-event", tag = "consume",
+    request_body(content = Option<ReceiveRequest>, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The event", body = serde_json::Value, content_type = "*/*"),
+        (status = 204, description = "No message came in time"),
+        (status = 410, description = "The queue was deleted", body = api::Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn receive_event(
+    State(app): State<App>,
+    Caller(session): Caller,
+    Path((_, queue)): Path<(String, String)>,
+    drain: Draining,
+    headers: HeaderMap,
+    OptionalJson(request): OptionalJson<ReceiveRequest>,
+) -> Result<Response, Failure> {
+    if request.max.is_some_and(|max| max != 1) {
+        return Err(Failure::invalid("max", "this gives one message; `receive` gives many"));
+    }
+    let deliveries = take(&app, &session, &queue, &drain, &request).await?;
+    let Some(delivery) = deliveries.first() else { return Ok(StatusCode::NO_CONTENT.into_response()) };
+    let event = event(delivery, &cloudevents::source(session.namespace(), "queues", &queue));
+    Ok(match accepted(&headers) {
+        Form::Structured => typed(cloudevents::STRUCTURED_TYPE, &event),
+        _ => event.into_binary().into_response(),
+    })
+}
+
+async fn take(
+    app: &App,
+    session: &Session,
+    queue: &str,
+    drain: &Draining,
+    request: &ReceiveRequest,
+) -> Result<Vec<Delivered>, Failure> {
     let wait = wait(request.wait_ms)?;
     let receive = Receive {
-        max: if single { 1 } else { messages(request.max, 1)? },
+        max: messages(request.max, 1)?,
         max_bytes: bytes(request.max_bytes),
         wait,
         lease: request.lease_ms.map(|ms| positive("lease_ms", ms)).transpose()?,
         auto_ack: request.auto_ack,
     };
-    let deliveries =
-        app.waiting(&drain, wait, session.receive(&queue, receive)).await?.transpose()?.unwrap_or_default();
-    if single && deliveries.is_empty() {
-        return Ok(StatusCode::NO_CONTENT.into_response());
-    }
-    let source = cloudevents::source(session.namespace(), "queues", &queue);
-    let mut events = deliveries.iter().map(|delivery| event(delivery, &source));
-    if binary {
-        return Ok(events.next().unwrap_or_default().into_binary().into_response());
-    }
-    Ok(match form {
-        Form::Structured => typed(cloudevents::STRUCTURED_TYPE, &events.next().unwrap_or_default()),
-        Form::Batched => typed(cloudevents::BATCH_TYPE, &events.collect::<Vec<_>>()),
-        Form::Native => {
-            axum::Json(ReceiveAnswer { deliveries: deliveries.iter().map(views::delivery).collect() }).into_response()
-        }
-    })
+    Ok(app.waiting(drain, wait, session.receive(queue, receive)).await?.transpose()?.unwrap_or_default())
 }
 
 fn event(delivery: &Delivered, source: &str) -> Event {

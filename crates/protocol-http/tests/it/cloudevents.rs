@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::harness::{Answer, App};
 
-async fn receive(app: &App, query: &str, accept: &str) -> Answer {
-    let request = Request::post(format!("/v1/default/queues/q/receive{query}")).header("accept", accept);
+async fn receive(app: &App, path: &str, accept: &str) -> Answer {
+    let request = Request::post(format!("/v1/default/queues/q/{path}")).header("accept", accept);
     app.send(request.body(Body::empty()).unwrap()).await.ok()
 }
 
@@ -39,19 +39,19 @@ async fn events_go_in_and_out_in_every_mode() {
         .unwrap();
     app.send(binary).await.ok();
 
-    let one = receive(&app, "", "application/cloudevents+json").await;
+    let one = receive(&app, "receive-event", "application/cloudevents+json").await;
     assert_eq!(one.headers["content-type"], "application/cloudevents+json");
     assert_eq!(without_extras(one.json()), event);
-    let one = receive(&app, "?binary=true", "*/*").await;
+    let one = receive(&app, "receive-event", "*/*").await;
     assert_eq!(
         (&one.headers["ce-subject"], &one.headers["ce-ext"], one.text().as_str()),
         (&"x".parse().unwrap(), &"7".parse().unwrap(), "{\"n\":1}")
     );
-    let one = receive(&app, "", "application/cloudevents-batch+json").await;
+    let one = receive(&app, "receive", "application/cloudevents-batch+json").await;
     assert_eq!(without_extras(one.json()[0].clone()), event);
-    let last = receive(&app, "?binary=true", "*/*").await;
+    let last = receive(&app, "receive-event", "*/*").await;
     assert_eq!((&last.headers["ce-type"], last.text().as_str()), (&"t%20%C3%BC".parse().unwrap(), "hello"));
-    assert_eq!(receive(&app, "?binary=true", "*/*").await.status, 204);
+    assert_eq!(receive(&app, "receive-event", "*/*").await.status, 204);
 }
 
 #[tokio::test]
