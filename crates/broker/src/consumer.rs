@@ -8,7 +8,7 @@ use types::limits::MAX_LEASE;
 
 use crate::errors::{ConsumeError, SettleError};
 use crate::queue::{ConsumerId, ConsumerRules, Credit, Delivery, Settle};
-use crate::queues::{QueueOwner, WaitSlot};
+use crate::queues::{QueueOwner, WaitSlot, Waiter};
 use crate::receipt::Receipt;
 use crate::record::Payload;
 use crate::session::Session;
@@ -49,7 +49,8 @@ impl Consumer {
         &self.queue.name
     }
 
-    /// Waits until something can be handed out within the credit, and takes it. Cancel-safe: nothing is taken by a call that is dropped.
+    /// Waits until something can be handed out within the credit, and takes it. Without credit it waits for the queue's end. Cancel-safe: nothing
+    /// is taken by a call that is dropped.
     ///
     /// # Errors
     /// [`ConsumeError::Deleted`] once the queue is gone.
@@ -103,7 +104,8 @@ impl Consumer {
             guard.machine.set_ready(self.id, credit.messages > 0);
             let more = self.queue.take(shared, &mut guard, self.id, credit, &mut out)?;
             if wait && out.is_empty() && !more {
-                slot = Some(guard.wait_slot(self.id));
+                let waiter = if credit.messages > 0 { Waiter::Delivery(self.id) } else { Waiter::End };
+                slot = Some(guard.wait_slot(waiter));
             }
             self.queue.keep_state(shared, &mut guard);
         }
@@ -133,12 +135,22 @@ pub(crate) fn delivered(
     if deliveries.is_empty() {
         return Ok(Vec::new());
     }
-    queue.fill(shared, &mut deliveries)?;
+    if let Err(error) = queue.fill(shared, &mut deliveries) {
+        let mut guard = queue.lock(now);
+        for delivery in deliveries {
+            // Nobody gets it now: it goes back untried.
+            if auto_ack {
+                guard.restore(delivery.lease.offset);
+            } else {
+                let _ = guard.machine.settle(now, delivery.lease, Settle::Release);
+            }
+        }
+        return Err(error.into());
+    }
     if auto_ack {
         let offsets = deliveries.iter().map(|delivery| delivery.lease.offset).collect();
         let weight = deliveries.iter().map(|delivery| u64::from(delivery.weight)).sum();
-        queue.forget_delivered(shared, offsets, weight);
-        shared.flush();
+        queue.forget_delivered(shared, offsets, weight, now);
     }
     let mut out = Vec::with_capacity(deliveries.len());
     for delivery in deliveries {

@@ -165,6 +165,12 @@ impl DedupWindow {
         self.expire(now);
     }
 
+    /// For how long ids are remembered.
+    #[must_use]
+    pub fn window(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.window_ms).unwrap_or(0))
+    }
+
     /// Ids that take room: those remembered, those being written, and some that are over but not dropped yet.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,7 +1,7 @@
 //! From messages and a destination to a plan: which batch goes to which log and queue. The plan reserves what it needs; it is then
 //! committed as one, or dropped as one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -30,6 +30,10 @@ pub(crate) struct Plan {
     live: Vec<(Arc<Message>, Vec<Arc<LiveBuffer>>)>,
     topic_dedup: Vec<(Arc<Topic>, Vec<DedupHash>)>,
     bytes: u64,
+    /// Dedup ids that this plan has reserved: another message with one of them is its duplicate.
+    own_ids: HashSet<(EntityId, DedupHash)>,
+    /// A message repeats one that another publish is writing.
+    must_wait: bool,
     pub(crate) results: Vec<Published>,
 }
 
@@ -72,6 +76,8 @@ impl Plan {
             live: Vec::new(),
             topic_dedup: Vec::new(),
             bytes: 0,
+            own_ids: HashSet::new(),
+            must_wait: false,
             results: Vec::new(),
         }
     }
@@ -193,6 +199,26 @@ impl Plan {
         }
     }
 
+    /// Whether a message repeats one that is being written by another publish: drop the plan, and make it anew once that has ended.
+    pub(crate) fn must_wait(&self) -> bool {
+        self.must_wait
+    }
+
+    /// What to do with a message by its dedup id: whether it is new.
+    fn is_new(&mut self, window: EntityId, id: DedupHash, verdict: Dedup) -> bool {
+        match verdict {
+            Dedup::New => {
+                self.own_ids.insert((window, id));
+                true
+            }
+            Dedup::Pending => {
+                self.must_wait |= !self.own_ids.contains(&(window, id));
+                false
+            }
+            Dedup::Duplicate { .. } => false,
+        }
+    }
+
     /// Overrides what the topics and queues ask for.
     pub(crate) fn set_durability(&mut self, durability: Durability) {
         self.durability = Some(durability);
@@ -236,7 +262,8 @@ impl Plan {
                     entity: format!("topic {:?}", &*topic.name),
                     limit: full.capacity as u64,
                 };
-                if topic.reserve_dedup(id, self.now).map_err(full)? != Dedup::New {
+                let verdict = topic.reserve_dedup(id, self.now).map_err(full)?;
+                if !self.is_new(topic.id, id, verdict) {
                     self.mark_duplicate(first + at);
                     continue;
                 }
@@ -342,8 +369,8 @@ impl Plan {
             if let (Some(window), Some(id)) = (&mut guard.dedup, id) {
                 let id = DedupHash::of(id.bytes());
                 match window.reserve(self.now, id) {
-                    Ok(Dedup::New) => dedup.push(id),
-                    Ok(Dedup::Pending | Dedup::Duplicate { .. }) => {
+                    Ok(verdict) if self.is_new(queue.id, id, verdict) => dedup.push(id),
+                    Ok(_) => {
                         if let Some(result) = results.get(*at as usize) {
                             self.mark_duplicate(*result);
                         }
@@ -367,7 +394,6 @@ impl Plan {
             guard.cancel_dedup(&dedup);
             return Err(PublishError::QueueFull { queue: queue.name.to_string(), limit: full_limit(queue) });
         }
-        guard.used();
         drop(guard);
         self.at_least(queue.durability());
         for at in chosen(&selected, batch) {

@@ -19,7 +19,7 @@ use crate::live::LiveTable;
 use crate::memory::MemoryGauge;
 use crate::queues::QueueOwner;
 use crate::router::{Captures, Router};
-use crate::state_log::{StateLog, StateRecord};
+use crate::state_log::{Capture, StateLog};
 use crate::topics::Topic;
 use crate::transaction::{Owned, Transaction};
 use crate::views::{NamespaceInfo, PolicyInfo, QueueCounters};
@@ -81,7 +81,7 @@ impl MetaState {
 /// A commit that could not begin where it was found necessary, under a machine's lock.
 enum Deferred {
     Commit(Transaction),
-    Snapshot(Arc<StateLog>, Vec<StateRecord>),
+    Snapshot(Arc<StateLog>, Capture),
 }
 
 /// Broker-wide counters.
@@ -249,8 +249,8 @@ impl Shared {
     }
 
     /// Notes a snapshot of a state log, likewise.
-    pub(crate) fn snapshot_later(&self, state: &Arc<StateLog>, records: Vec<StateRecord>) {
-        self.deferred.lock().push(Deferred::Snapshot(Arc::clone(state), records));
+    pub(crate) fn snapshot_later(&self, state: &Arc<StateLog>, capture: Capture) {
+        self.deferred.lock().push(Deferred::Snapshot(Arc::clone(state), capture));
     }
 
     /// Begins what was put off. Call it without any lock held.
@@ -259,7 +259,7 @@ impl Shared {
         for work in deferred {
             match work {
                 Deferred::Commit(transaction) => transaction.submit(self, |_| {}),
-                Deferred::Snapshot(state, records) => state.snapshot(self, records, self.clock.now()),
+                Deferred::Snapshot(state, capture) => state.snapshot(self, capture, self.clock.now()),
             }
         }
     }

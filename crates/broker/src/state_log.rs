@@ -20,14 +20,25 @@ use crate::transaction::{Owned, Transaction};
 
 /// Records between snapshots, at least.
 const MIN_SNAPSHOT_INTERVAL: u64 = 4_096;
+/// Records of one batch of a snapshot.
+const SNAPSHOT_BATCH_RECORDS: usize = 100_000;
 /// Dedup ids of one record of a snapshot.
 const DEDUP_RECORD_IDS: usize = 4_096;
+
+/// Gives the records of a snapshot, of the state at this time.
+pub(crate) type Capture = Box<dyn FnOnce(Now) -> Vec<StateRecord> + Send>;
 
 /// A small record of an entity's state.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum StateRecord {
-    /// Everything before is void: a snapshot begins.
-    Reset,
+    /// A snapshot begins: the next so many records. They stand for everything before the last [`Mark`](Self::Mark); what came between
+    /// that and here happened after them.
+    Reset {
+        /// Records of the snapshot.
+        records: u64,
+    },
+    /// A snapshot of everything before this is about to be taken.
+    Mark,
     /// A message failed and waits.
     Retry(RetryRecord),
     /// A message that failed is gone: its [`Retry`](Self::Retry) is void.
@@ -46,7 +57,11 @@ impl StateRecord {
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(48);
         match self {
-            Self::Reset => out.put_u8(0),
+            Self::Reset { records } => {
+                out.put_u8(0);
+                out.put_u64(*records);
+            }
+            Self::Mark => out.put_u8(7),
             Self::Retry(retry) => {
                 out.put_u8(1);
                 out.put_u64(retry.offset.0);
@@ -88,7 +103,7 @@ impl StateRecord {
     /// Reads a record; `None` if it is not one.
     pub(crate) fn decode(mut bytes: &[u8]) -> Option<Self> {
         Some(match bytes.try_get_u8().ok()? {
-            0 => Self::Reset,
+            0 => Self::Reset { records: bytes.try_get_u64().ok()? },
             1 => {
                 let offset = Offset(bytes.try_get_u64().ok()?);
                 let due = Timestamp(bytes.try_get_i64().ok()?);
@@ -119,6 +134,7 @@ impl StateRecord {
                 Self::Producer(ProducerRecord { name, batch, at })
             }
             6 => Self::Producers(Bytes::copy_from_slice(bytes)),
+            7 => Self::Mark,
             _ => return None,
         })
     }
@@ -198,55 +214,91 @@ impl StateLog {
             && !self.snapshotting.load(Ordering::Relaxed)
     }
 
-    /// Writes a snapshot of these records, then trims what it replaces. In the background: nothing waits for it.
-    pub(crate) fn snapshot(self: &Arc<Self>, shared: &Arc<Shared>, records: Vec<StateRecord>, now: Now) {
+    /// Writes a snapshot of what `capture` gives, then trims what it replaces. In the background: nothing waits for it.
+    ///
+    /// IMPORTANT: the snapshot is captured when everything before its mark has ended, since the machines know of a dedup id or of a
+    /// message's leaving only then. Captured earlier, it would void what was under way.
+    pub(crate) fn snapshot(self: &Arc<Self>, shared: &Arc<Shared>, capture: Capture, now: Now) {
         if self.snapshotting.swap(true, Ordering::AcqRel) {
             return;
         }
-        let size = records.len() as u64;
         let mut transaction = Transaction::new();
         transaction.at_least(Durability::Os);
-        let mut all = vec![StateRecord::Reset];
-        all.extend(records);
-        let mut fits = true;
-        for chunk in all.chunks(100_000) {
-            fits &= self.record(&mut transaction, chunk, now).is_ok();
-        }
-        if !fits {
+        if self.record(&mut transaction, &[StateRecord::Mark], now).is_err() {
             self.snapshotting.store(false, Ordering::Release);
             return;
         }
+        let (state, writer) = (Arc::clone(self), Arc::clone(shared));
+        transaction.submit(shared, move |result| match result.ok().and_then(|written| written.first().copied()) {
+            Some(mark) => state.write_snapshot(&writer, mark.base, capture(writer.clock.now()), now),
+            None => state.snapshotting.store(false, Ordering::Release),
+        });
+    }
+
+    fn write_snapshot(self: &Arc<Self>, shared: &Arc<Shared>, mark: Offset, records: Vec<StateRecord>, now: Now) {
+        let size = records.len() as u64;
+        let mut transaction = Transaction::new();
+        transaction.at_least(Durability::Os);
+        let mut all = vec![StateRecord::Reset { records: size }];
+        all.extend(records);
+        for chunk in all.chunks(SNAPSHOT_BATCH_RECORDS) {
+            if self.record(&mut transaction, chunk, now).is_err() {
+                self.snapshotting.store(false, Ordering::Release);
+                return;
+            }
+        }
         let (state, trimmer) = (Arc::clone(self), Arc::clone(shared));
         transaction.submit(shared, move |result| {
-            if let Ok(written) = result
-                && let Some(first) = written.first()
-            {
+            if result.is_ok() {
                 state.since_snapshot.store(0, Ordering::Relaxed);
                 state.snapshot_size.store(size, Ordering::Relaxed);
                 let mut trim = Transaction::new();
                 trim.at_least(Durability::Os);
-                trim.operation(state.owned.target(Operation::Trim(first.base)));
+                trim.operation(state.owned.target(Operation::Trim(mark)));
                 trim.submit(&trimmer, |_| {});
             }
             state.snapshotting.store(false, Ordering::Release);
         });
     }
 
-    /// Calls `each` with every record since the last snapshot. Records that a newer version wrote are an error: guessing would lose state.
+    /// Calls `each` with every record since the last snapshot, in an order that gives the state. Records that a newer version wrote are
+    /// an error: guessing would lose state.
     ///
     /// # Errors
     /// If the log cannot be read.
     pub(crate) fn replay(&self, shared: &Shared, mut each: impl FnMut(StateRecord)) -> Result<(), StorageError> {
-        let mut count = 0;
+        let (mut count, mut size) = (0, 0);
+        // Since the last mark, in case a snapshot follows: it is older than they are.
+        let mut marked: Vec<StateRecord> = Vec::new();
+        let mut left = 0;
         shared.read_all(self.owned.log, |value| {
             let record = StateRecord::decode(value).ok_or_else(|| {
                 StorageError::Damaged(format!("a state record of log {} cannot be read", self.owned.log))
             })?;
-            count = if record == StateRecord::Reset { 0 } else { count + 1 };
-            each(record);
+            count += 1;
+            match record {
+                StateRecord::Mark => marked.clear(),
+                StateRecord::Reset { records } => {
+                    (left, size, count) = (records, records, 0);
+                    each(record);
+                }
+                record if left > 0 => {
+                    left -= 1;
+                    each(record);
+                }
+                record => {
+                    marked.push(record.clone());
+                    each(record);
+                    return Ok(());
+                }
+            }
+            if left == 0 {
+                marked.drain(..).for_each(&mut each);
+            }
             Ok(())
         })?;
         self.since_snapshot.store(count, Ordering::Relaxed);
+        self.snapshot_size.store(size, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -55,7 +55,7 @@ impl Broker {
                 stored += depth.waiting_bytes + depth.in_flight_bytes;
             }
             for topic in &topics {
-                topic.keep_state(shared, now);
+                topic.keep_state(shared);
                 let weight =
                     |owned: &crate::transaction::Owned| shared.log.state(owned.log).map_or(0, |state| state.weight);
                 stored += topic.partitions().iter().map(weight).sum::<u64>();

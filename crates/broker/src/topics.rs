@@ -78,7 +78,7 @@ impl Topic {
         let mut producers = self.producers.lock();
         let mut damage = None;
         self.state.replay(shared, |record| match record {
-            StateRecord::Reset => *producers = ProducerWindows::new(now),
+            StateRecord::Reset { .. } => *producers = ProducerWindows::new(now),
             StateRecord::Dedup(entries) => {
                 if let Some(dedup) = &mut *dedup {
                     entries.into_iter().for_each(|entry| dedup.observe(now, entry));
@@ -91,7 +91,7 @@ impl Topic {
                 Ok(decoded) => *producers = decoded,
                 Err(error) => damage = Some(error),
             },
-            StateRecord::Retry(_) | StateRecord::Forget(_) | StateRecord::DeliveredTo(_) => {}
+            StateRecord::Mark | StateRecord::Retry(_) | StateRecord::Forget(_) | StateRecord::DeliveredTo(_) => {}
         })?;
         match damage {
             Some(error) => Err(StorageError::Damaged(format!("topic {:?}: {error}", &*self.name))),
@@ -176,16 +176,21 @@ impl Topic {
     }
 
     /// Snapshots the state log when due.
-    pub(crate) fn keep_state(&self, shared: &Arc<Shared>, now: Now) {
-        if !self.state.wants_snapshot() {
-            return;
+    pub(crate) fn keep_state(self: &Arc<Self>, shared: &Arc<Shared>) {
+        if self.state.wants_snapshot() {
+            let topic = Arc::clone(self);
+            shared.snapshot_later(&self.state, Box::new(move |now| topic.state_records(now)));
         }
+    }
+
+    /// All that the state log must hold if it is begun anew.
+    fn state_records(&self, now: Now) -> Vec<StateRecord> {
         let mut records = Vec::new();
         if let Some(dedup) = &*self.dedup.lock() {
             records.extend(dedup_records(dedup, now));
         }
         records.push(StateRecord::Producers(self.producers.lock().encode().into()));
-        shared.snapshot_later(&self.state, records);
+        records
     }
 }
 

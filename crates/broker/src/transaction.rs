@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use log::batch::{RecordBatch, RecordBlock};
 use log::{Append, Commit, CommitOutcome, Durability, Operation, Refusal, Target, Written};
+use tokio::sync::OwnedMutexGuard;
 use types::{Epoch, LogId, Message, Now, Offset};
 
 use crate::dedup::DedupHash;
 use crate::errors::StorageError;
 use crate::live::LiveBuffer;
+use crate::queue::{Departure, Out, Purge, RetryRecord};
 use crate::queues::QueueOwner;
-use crate::record::Meta;
+use crate::record::{Meta, Payload};
 use crate::shared::Shared;
 use crate::topics::Topic;
 
@@ -38,13 +40,25 @@ enum After {
         dedup: Vec<DedupHash>,
     },
     /// Messages left a queue.
-    Departed { queue: Arc<QueueOwner>, offsets: Vec<Offset> },
+    Departed { queue: Arc<QueueOwner>, offsets: Vec<Offset>, undo: Undo },
+    /// All messages that waited in a queue were removed. Holds the queue's turn to purge.
+    Purged { queue: Arc<QueueOwner>, purge: Purge, retries: Vec<RetryRecord>, _turn: OwnedMutexGuard<()> },
     /// Records reached a topic's log.
     Appended { topic: Arc<Topic> },
     /// A topic's dedup ids are taken.
     TopicDedup { topic: Arc<Topic>, ids: Vec<DedupHash> },
     /// Messages for live subscribers.
     Live { message: Arc<Message>, to: Vec<Arc<LiveBuffer>> },
+}
+
+/// What becomes of messages whose leaving was refused.
+pub(crate) enum Undo {
+    /// They are ready again.
+    Ready,
+    /// These deliveries are out again.
+    Out(Vec<Out>),
+    /// Leaving is tried again later.
+    Stall(Departure<Payload>),
 }
 
 /// A batch with what machines must know of its records.
@@ -199,7 +213,7 @@ impl Transaction {
     }
 
     /// Messages that leave a queue.
-    pub(crate) fn depart(&mut self, queue: &Arc<QueueOwner>, mut offsets: Vec<Offset>, weight: u64) {
+    pub(crate) fn depart(&mut self, queue: &Arc<QueueOwner>, mut offsets: Vec<Offset>, weight: u64, undo: Undo) {
         offsets.sort_unstable();
         let mut ranges: Vec<std::ops::Range<Offset>> = Vec::new();
         for offset in &offsets {
@@ -209,7 +223,27 @@ impl Transaction {
             }
         }
         self.operation(queue.owned().target(Operation::Delete { ranges, weight }));
-        self.after.push(After::Departed { queue: Arc::clone(queue), offsets });
+        self.after.push(After::Departed { queue: Arc::clone(queue), offsets, undo });
+    }
+
+    /// All messages that waited in a queue go. `retries` are the failed ones among them, to be known again should the commit be refused.
+    pub(crate) fn purge(
+        &mut self,
+        queue: &Arc<QueueOwner>,
+        purge: Purge,
+        retries: Vec<RetryRecord>,
+        turn: OwnedMutexGuard<()>,
+    ) {
+        let mut ranges = Vec::with_capacity(purge.keep.len() + 1);
+        let mut from = Offset::ZERO;
+        for keep in purge.keep.iter().chain([&purge.before]) {
+            if from < *keep {
+                ranges.push(from..*keep);
+            }
+            from = keep.next();
+        }
+        self.operation(queue.owned().target(Operation::Delete { ranges, weight: purge.weight }));
+        self.after.push(After::Purged { queue: Arc::clone(queue), purge, retries, _turn: turn });
     }
 
     /// Dedup ids reserved in a topic's window.
@@ -291,10 +325,17 @@ fn finish(shared: &Arc<Shared>, after: Vec<After>, written: &[Written]) {
                     guard.enqueue(meta.arrival(written.base, &batch.block));
                 }
             }
-            After::Departed { queue, offsets } => {
+            After::Departed { queue, offsets, .. } => {
                 let mut guard = queue.lock(now);
                 for offset in offsets {
                     guard.departed(offset);
+                }
+            }
+            After::Purged { queue, purge, retries, .. } => {
+                let mut guard = queue.lock(now);
+                let kept = |offset: &Offset| purge.keep.binary_search(offset).is_ok();
+                for retry in retries.into_iter().filter(|retry| !kept(&retry.offset)) {
+                    guard.recorded.remove(retry.offset.0);
                 }
             }
             After::Appended { topic } => topic.appended(),
@@ -318,12 +359,15 @@ fn undo(shared: &Arc<Shared>, after: Vec<After>) {
                 guard.cancel_dedup(&dedup);
                 guard.unreserve(messages, bytes);
             }
-            After::Departed { queue, offsets } => {
+            After::Departed { queue, offsets, undo } => {
                 let mut guard = queue.lock(now);
-                for offset in offsets {
-                    guard.restore(offset);
+                match undo {
+                    Undo::Ready => offsets.into_iter().for_each(|offset| guard.restore(offset)),
+                    Undo::Out(out) => out.into_iter().for_each(|out| guard.restore_out(out)),
+                    Undo::Stall(departure) => guard.stall(departure),
                 }
             }
+            After::Purged { queue, purge, retries, .. } => queue.lock(now).machine.unpurge(&purge, retries),
             After::TopicDedup { topic, ids } => topic.cancel_dedup(&ids),
             After::Appended { .. } | After::Live { .. } => {}
         }

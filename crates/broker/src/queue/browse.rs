@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use roaring::RoaringTreemap;
 use types::{Now, Offset, Timestamp};
 
-use super::{Purge, Queue, QueueEvent};
+use super::{Purge, Queue, QueueEvent, RetryRecord};
 
 /// What a message is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,5 +114,19 @@ impl<P> Queue<P> {
             self.events.push(QueueEvent::Purged { messages });
         }
         Purge { messages, weight, before: self.end, keep: keep.into_iter().map(Offset).collect() }
+    }
+
+    /// The removal of what the last purge gave was refused: it is all in the log still, and read again by and by. `retries` are the failed
+    /// messages from before the purge.
+    pub fn unpurge(&mut self, purge: &Purge, retries: Vec<RetryRecord>) {
+        let known: RoaringTreemap = purge.keep.iter().map(|offset| offset.0).collect();
+        self.unread = super::machine::Unread { end: purge.before, known, ..Default::default() };
+        let delayed = self.counts.delayed;
+        retries.into_iter().for_each(|retry| self.recover_retry(retry));
+        self.unread.messages = purge.messages.saturating_sub(self.counts.delayed - delayed);
+        self.counts.ready += self.unread.messages;
+        self.counts.waiting_bytes += purge.weight;
+        // What came since lies behind what is unread.
+        self.relevel();
     }
 }

@@ -125,6 +125,19 @@ impl Consumer {
         }
     }
 
+    /// A delivery whose settlement was taken back is out again.
+    pub(super) fn delivered_again(&mut self, serial: u64, offset: u64) {
+        self.out += 1;
+        if let Err(at) = self.deliveries.binary_search_by_key(&serial, |(other, _)| *other) {
+            self.deliveries.insert(at, (serial, offset));
+        }
+    }
+
+    /// How many deliveries are out.
+    pub(super) fn out(&self) -> usize {
+        self.out
+    }
+
     /// A delivery was settled.
     pub(super) fn settled(&mut self) {
         self.out = self.out.saturating_sub(1);

@@ -125,6 +125,17 @@ pub struct Lease {
     pub serial: u64,
 }
 
+/// A delivery that is out: enough to put it there again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Out {
+    /// Which.
+    pub lease: Lease,
+    /// Who has it.
+    pub consumer: ConsumerId,
+    /// When the lease runs out.
+    pub until: Option<types::Monotonic>,
+}
+
 /// A message handed to a consumer.
 #[derive(Clone, Debug)]
 pub struct Delivery<P> {

@@ -166,7 +166,7 @@ impl<P> Queue<P> {
         queue
     }
 
-    fn recover_retry(&mut self, retry: RetryRecord) {
+    pub(super) fn recover_retry(&mut self, retry: RetryRecord) {
         let offset = retry.offset;
         if offset < self.unread.cursor || offset >= self.unread.end || !self.unread.known.insert(offset.0) {
             return;

@@ -37,7 +37,7 @@ impl<P> Queue<P> {
         self.shed(now);
     }
 
-    fn relevel(&mut self) {
+    pub(super) fn relevel(&mut self) {
         let (entries, unknown) = self.ready.relevel(levels(&self.rules), &mut self.memory);
         if self.levels() == 1 {
             self.ready.add_all_unheld(0, std::mem::take(&mut self.unsorted));

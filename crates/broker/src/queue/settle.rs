@@ -6,10 +6,12 @@ use std::time::Duration;
 use types::{Now, Offset};
 
 use super::breaker::{Change, Outcome};
+use super::consumers::Consumer;
+use super::leases::InFlight;
 use super::machine::Leaving;
 use super::retry::Verdict;
 use super::{
-    Arrival, ConsumerId, Departure, Lease, LeaseError, LeaveReason, Overflow, Queue, QueueEvent, Settle, Settled,
+    Arrival, ConsumerId, Departure, Lease, LeaseError, LeaveReason, Out, Overflow, Queue, QueueEvent, Settle, Settled,
 };
 
 /// What the history says of an attempt whose lease ran out.
@@ -205,6 +207,41 @@ impl<P> Queue<P> {
             }
         }
         self.elect();
+    }
+
+    /// The delivery that a lease names, as [`restore_out`](Self::restore_out) takes it back; `None` if it is not out.
+    #[must_use]
+    pub fn out(&self, lease: Lease) -> Option<Out> {
+        let out = self.leases.get(lease)?;
+        Some(Out { lease, consumer: out.consumer, until: out.until })
+    }
+
+    /// How many deliveries of a consumer are out.
+    #[must_use]
+    pub fn out_of(&self, consumer: ConsumerId) -> usize {
+        self.consumers.get(consumer).map_or(0, Consumer::out)
+    }
+
+    /// The deletion of an acked message was refused, and its consumer is to try again: the delivery is out as before. If the consumer
+    /// or the lease's time is gone, the message is ready.
+    pub fn restore_out(&mut self, now: Now, out: Out) {
+        let Out { lease: Lease { offset, serial }, consumer: id, until } = out;
+        if until.is_some_and(|until| until <= now.mono) || self.consumers.get(id).is_none() {
+            self.restore(now, offset);
+            return;
+        }
+        let Some(Leaving { arrival, .. }) = self.leaving.remove(&offset.0) else { return };
+        self.ages.add(arrival.arrived);
+        self.counts.in_flight_bytes += u64::from(arrival.weight);
+        if let Some(key) = arrival.key
+            && self.rules.keyed
+        {
+            self.keys.begin(key, offset.0);
+        }
+        self.leases.insert(InFlight { arrival, serial, consumer: id, until });
+        if let Some(consumer) = self.consumers.get_mut(id) {
+            consumer.delivered_again(serial, offset.0);
+        }
     }
 
     /// The deletion or move of an acked or departed message is durable.

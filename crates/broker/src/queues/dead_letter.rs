@@ -1,6 +1,7 @@
 //! Messages that a queue gave up: moved, with what happened to them, in one commit with their deletion.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use types::{Message, Now, Text, Timestamp, Value};
 
@@ -12,7 +13,7 @@ use crate::record::Payload;
 use crate::routing::Plan;
 use crate::shared::Shared;
 use crate::state_log::StateRecord;
-use crate::transaction::Transaction;
+use crate::transaction::{Transaction, Undo};
 
 /// Headers that tell a dead letter's story, in the order in which they are added.
 pub(crate) const DEAD_LETTER_HEADERS: [&str; 7] = [
@@ -25,11 +26,23 @@ pub(crate) const DEAD_LETTER_HEADERS: [&str; 7] = [
     "ph-dead-letter-time",
 ];
 
+/// Until a departure whose target had no room, or whose commit was refused, is tried again.
+const STALLED_WAIT: Duration = Duration::from_millis(250);
+
+/// What becomes of a message whose move fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failed {
+    /// It is in the queue again, and who wanted it moved hears of it.
+    Restore,
+    /// The move is tried again after a while: there is nobody to hear of it, and in the queue it would be given up again at once.
+    Stall,
+}
+
 /// What became of a departure.
 enum Moving {
     /// This commit moves it.
-    Commit(Transaction),
-    /// Its target is missing and is being made; try again.
+    Commit { transaction: Transaction, kept: bool },
+    /// Its target is missing (and perhaps being made) or full; try again.
     Later,
 }
 
@@ -49,22 +62,29 @@ impl QueueOwner {
         let (mut retries, mut departures) = (Vec::new(), Vec::new());
         {
             let mut guard = self.lock(now);
+            guard.begin_tick();
             departures.append(&mut guard.stalled);
             let more = guard.machine.tick(now, &mut retries, &mut departures);
             if let Err(error) = self.page(shared, &mut guard) {
                 tracing::error!(queue = %self.name, %error, "a queue's messages cannot be read");
             }
+            // Leases that ran out may have been the last of a receive.
+            guard.retire_pull();
             guard.recorded.extend(retries.iter().map(|retry| retry.offset.0));
             guard.meter.sample(now.mono);
             self.keep_state(shared, &mut guard);
-            drop(guard);
             if more {
-                self.tick_after(now, std::time::Duration::ZERO);
+                guard.tick_after(Duration::ZERO);
             }
         }
         self.record_retries(shared, retries, now);
-        for departure in departures {
-            self.move_out(shared, departure, now, |_| {});
+        let mut departures = departures.into_iter();
+        while let Some(departure) = departures.next() {
+            if !self.move_out(shared, departure, now, Failed::Stall, |_| {}) {
+                // Where this one found no room the others find none either.
+                let mut guard = self.lock(now);
+                departures.by_ref().for_each(|departure| guard.stall(departure));
+            }
         }
         self.continue_redrive(shared, now);
     }
@@ -74,47 +94,64 @@ impl QueueOwner {
         let mut transaction = Transaction::new();
         transaction.at_least(self.durability());
         if self.state.record(&mut transaction, &records, now).is_ok() && !transaction.is_empty() {
-            shared.later(transaction);
+            transaction.submit(shared, |_| {});
         }
     }
 
-    /// Moves a message out and waits until that is durable.
-    ///
-    /// # Errors
-    /// If the storage refuses; the message is in the queue again then.
-    pub(crate) async fn move_out_and_wait(
-        self: &Arc<Self>,
-        shared: &Arc<Shared>,
-        departure: Departure<Payload>,
-        now: Now,
-    ) -> Result<(), StorageError> {
-        let (send, receive) = tokio::sync::oneshot::channel();
-        self.move_out(shared, departure, now, move |result| drop(send.send(result)));
-        receive.await.unwrap_or_else(|_| Err(StorageError::Unavailable("the storage stopped".to_owned())))
-    }
-
-    /// Moves a message out of the queue. If the commit is refused, or the message cannot be read, it stays in the queue.
+    /// Moves a message out of the queue, in a commit of its own. `false` if its target has no room or is missing: it is tried again.
     pub(crate) fn move_out(
         self: &Arc<Self>,
         shared: &Arc<Shared>,
         departure: Departure<Payload>,
         now: Now,
+        failed: Failed,
         done: impl FnOnce(Result<(), StorageError>) + Send + 'static,
-    ) {
+    ) -> bool {
         let offset = departure.offset;
         match self.plan_move(shared, &departure, now) {
-            Ok(Moving::Commit(transaction)) => transaction.submit(shared, move |result| {
-                done(result.map(|_| ()).map_err(StorageError::from));
-            }),
+            Ok(Moving::Commit { mut transaction, kept }) => {
+                let weight = u64::from(departure.weight);
+                let undo = match failed {
+                    Failed::Restore => Undo::Ready,
+                    Failed::Stall => Undo::Stall(departure),
+                };
+                transaction.depart(self, vec![offset], weight, undo);
+                let (queue, totals) = (Arc::clone(self), Arc::clone(shared));
+                transaction.submit(shared, move |result| {
+                    if result.is_ok() {
+                        queue.count_departure(kept, now);
+                        totals.count_departure(kept);
+                    }
+                    done(result.map(|_| ()).map_err(StorageError::from));
+                });
+                true
+            }
             Ok(Moving::Later) => {
-                self.lock(now).stalled.push(departure);
+                self.lock(now).stall(departure);
                 done(Ok(()));
+                false
             }
             Err(error) => {
-                tracing::error!(queue = %self.name, %offset, %error, "a dead letter cannot be moved and stays in its queue");
-                self.lock(now).restore(offset);
+                let mut guard = self.lock(now);
+                if guard.reported.insert(offset.0) {
+                    tracing::error!(queue = %self.name, %offset, %error, "a dead letter cannot be moved and stays in its queue");
+                }
+                match failed {
+                    Failed::Restore => guard.restore(offset),
+                    Failed::Stall => guard.stall(departure),
+                }
+                drop(guard);
                 done(Err(error));
+                true
             }
+        }
+    }
+
+    fn count_departure(&self, kept: bool, now: Now) {
+        let mut guard = self.lock(now);
+        match kept {
+            true => guard.meter.counters.dead_lettered += 1,
+            false => guard.meter.counters.dropped += 1,
         }
     }
 
@@ -138,22 +175,14 @@ impl QueueOwner {
                 Some(plan)
             }
         };
-        {
-            let mut guard = self.lock(now);
-            if guard.recorded.remove(departure.offset.0) {
-                self.state.record(&mut transaction, &[StateRecord::Forget(departure.offset)], now)?;
-            }
-            match plan {
-                Some(_) => guard.meter.counters.dead_lettered += 1,
-                None => guard.meter.counters.dropped += 1,
-            }
+        if self.lock(now).recorded.contains(departure.offset.0) {
+            self.state.record(&mut transaction, &[StateRecord::Forget(departure.offset)], now)?;
         }
-        shared.count_departure(plan.is_some());
+        let kept = plan.is_some();
         if let Some(plan) = plan {
             plan.into_transaction(&mut transaction);
         }
-        transaction.depart(self, vec![departure.offset], u64::from(departure.weight));
-        Ok(Moving::Commit(transaction))
+        Ok(Moving::Commit { transaction, kept })
     }
 
     /// The message with its story.
@@ -187,6 +216,13 @@ impl QueueOwner {
 }
 
 impl QueueGuard<'_> {
+    /// Tries a departure again after a while. Its message is read again then: many may be waiting.
+    pub(crate) fn stall(&mut self, mut departure: Departure<Payload>) {
+        departure.payload = None;
+        self.stalled.push(departure);
+        self.tick_after(STALLED_WAIT);
+    }
+
     /// Where a dead letter came from: the queue that its headers name.
     pub(crate) fn source_of(message: &Message) -> Option<&str> {
         message.header("ph-dead-letter-queue").and_then(Value::as_text)

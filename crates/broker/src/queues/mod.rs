@@ -8,5 +8,5 @@ mod pages;
 mod redrive;
 mod settle;
 
-pub(crate) use owner::{QueueDefinition, QueueOwner, WaitSlot};
+pub(crate) use owner::{QueueDefinition, QueueOwner, WaitSlot, Waiter};
 pub(crate) use settle::Settling;

@@ -20,7 +20,7 @@ use crate::definitions::QueueConfig;
 use crate::errors::StorageError;
 use crate::policy::ResolvedQueue;
 use crate::queue::{
-    Arrival, AttachError, ConsumerId, ConsumerRules, Departure, Queue, QueueEvent, QueueRules, Recovered,
+    Arrival, AttachError, ConsumerId, ConsumerRules, Departure, Out, Queue, QueueEvent, QueueRules, Recovered,
 };
 use crate::record::Payload;
 use crate::shared::Shared;
@@ -34,12 +34,10 @@ pub(crate) const AUTO_ACK_CONSUMER: ConsumerId = ConsumerId(1);
 /// The consumer that a redrive takes messages with.
 pub(crate) const REDRIVE_CONSUMER: ConsumerId = ConsumerId(2);
 const FIRST_CONSUMER: u64 = 16;
+const PULL_RULES: ConsumerRules = ConsumerRules { exclusive: false, priority: 0, lease: None, auto_ack: false };
 /// Messages marked as possibly handed out ahead of those that were, so that the mark is written rarely.
 const DELIVERED_AHEAD: u64 = 1_024;
 const NEVER: u64 = u64::MAX;
-/// Until a departure whose target had no room is tried again.
-const STALLED_WAIT: Duration = Duration::from_millis(250);
-
 /// A queue's definition, and what holds with policies applied.
 #[derive(Clone, Debug)]
 pub(crate) struct QueueDefinition {
@@ -59,6 +57,8 @@ pub(crate) struct QueueOwner {
     /// When the machine wants a tick, in monotonic nanoseconds.
     next_tick: AtomicU64,
     deleted: AtomicBool,
+    /// One purge at a time.
+    pub(crate) purging: Arc<tokio::sync::Mutex<()>>,
     pub(crate) damage: Option<String>,
 }
 
@@ -68,21 +68,36 @@ pub(crate) struct Inner {
     pub(crate) dedup: Option<DedupWindow>,
     pub(crate) meter: Meter,
     pub(crate) redrive: Option<RedriveJob>,
-    /// Departures whose move could not begin yet.
+    /// Departures whose move could not begin yet, or was refused: a later tick tries again.
     pub(crate) stalled: Vec<Departure<Payload>>,
+    /// Messages that were reported as unreadable, so that each is reported once.
+    pub(crate) reported: RoaringTreemap,
     /// Offsets that have a retry record in the state log.
     pub(crate) recorded: RoaringTreemap,
     pub(crate) consumers: u64,
     /// Which of the queue's own consumers are attached.
     internal: BTreeSet<ConsumerId>,
     /// Who waits, oldest first. Whoever is woken leaves.
-    waiting: BTreeMap<u64, (ConsumerId, Arc<Notify>)>,
+    waiting: BTreeMap<u64, (Waiter, Arc<Notify>)>,
     next_wait: u64,
+    /// When something besides the machine wants a tick: a redrive, or departures that are stalled. Cleared by the tick.
+    retick: Option<Monotonic>,
+    /// The latest time at which the queue was locked.
+    now: Now,
     next_consumer: u64,
     pull_receives: u64,
     delivered_recorded: Offset,
     last_used: Monotonic,
     events: Vec<QueueEvent>,
+}
+
+/// Who waits, and for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiter {
+    /// For something that this consumer could be given.
+    Delivery(ConsumerId),
+    /// For the queue's end: it has no credit.
+    End,
 }
 
 impl Inner {
@@ -93,8 +108,11 @@ impl Inner {
         }
         let mut budget = self.machine.depth().ready.max(1);
         let machine = &self.machine;
-        self.waiting.retain(|_, (consumer, notify)| {
-            let wake = budget > 0 && machine.has_ready(now, *consumer);
+        self.waiting.retain(|_, (waiter, notify)| {
+            let wake = match waiter {
+                Waiter::Delivery(consumer) => budget > 0 && machine.has_ready(now, *consumer),
+                Waiter::End => false,
+            };
             if wake {
                 budget -= 1;
                 notify.notify_one();
@@ -148,11 +166,14 @@ impl QueueOwner {
                 meter: Meter::default(),
                 redrive: None,
                 stalled: Vec::new(),
+                reported: RoaringTreemap::new(),
                 recorded: RoaringTreemap::new(),
                 consumers: 0,
                 internal: BTreeSet::new(),
                 waiting: BTreeMap::new(),
                 next_wait: 0,
+                retick: None,
+                now,
                 next_consumer: FIRST_CONSUMER,
                 pull_receives: 0,
                 delivered_recorded: Offset::ZERO,
@@ -161,6 +182,7 @@ impl QueueOwner {
             }),
             next_tick: AtomicU64::new(NEVER),
             deleted: AtomicBool::new(false),
+            purging: Arc::default(),
             damage: None,
         }
     }
@@ -183,19 +205,28 @@ impl QueueOwner {
         let mut delivered_to = Offset::ZERO;
         let mut dedup = owner.inner.get_mut().dedup.take();
         owner.state.replay(shared, |record| match record {
-            StateRecord::Reset => {
+            StateRecord::Reset { .. } => {
                 retries.clear();
                 delivered_to = Offset::ZERO;
+                if let Some(dedup) = &mut dedup {
+                    *dedup = DedupWindow::new(now, dedup.window(), DEFAULT_DEDUP_CAPACITY);
+                }
             }
-            StateRecord::Retry(retry) => drop(retries.insert(retry.offset, retry)),
+            // Records of one message are begun under no lock, so two may stand in either order: attempts only grow.
+            StateRecord::Retry(retry) => {
+                let known = retries.entry(retry.offset).or_insert_with(|| retry.clone());
+                if known.history.attempts <= retry.history.attempts {
+                    *known = retry;
+                }
+            }
             StateRecord::Forget(offset) => drop(retries.remove(&offset)),
-            StateRecord::DeliveredTo(offset) => delivered_to = offset,
+            StateRecord::DeliveredTo(offset) => delivered_to = delivered_to.max(offset),
             StateRecord::Dedup(entries) => {
                 if let Some(dedup) = &mut dedup {
                     entries.into_iter().for_each(|entry| dedup.observe(now, entry));
                 }
             }
-            StateRecord::Producer(_) | StateRecord::Producers(_) => {}
+            StateRecord::Mark | StateRecord::Producer(_) | StateRecord::Producers(_) => {}
         })?;
         let state = &messages.state;
         retries.retain(|offset, _| (state.start..state.end).contains(offset));
@@ -267,7 +298,10 @@ impl QueueOwner {
 
     /// Locks the queue. What changed under the lock is followed up when the guard goes: counters, wake-ups, the next tick.
     pub(crate) fn lock(&self, now: Now) -> QueueGuard<'_> {
-        QueueGuard { owner: self, inner: self.inner.lock(), now }
+        let mut inner = self.inner.lock();
+        inner.now.mono = inner.now.mono.max(now.mono);
+        inner.now.wall = now.wall;
+        QueueGuard { owner: self, inner, now }
     }
 
     /// Whether a tick is due.
@@ -283,13 +317,8 @@ impl QueueOwner {
         }
     }
 
-    /// Asks for a tick after `wait`, if none is due earlier.
-    pub(crate) fn tick_after(&self, now: Now, wait: Duration) {
-        self.next_tick.fetch_min(now.mono.after(wait).0, Ordering::Relaxed);
-    }
-
     /// Records in the background that messages were handed out, if the mark on disk is behind; and snapshots the state log when due.
-    pub(crate) fn keep_state(&self, shared: &Arc<Shared>, guard: &mut QueueGuard<'_>) {
+    pub(crate) fn keep_state(self: &Arc<Self>, shared: &Arc<Shared>, guard: &mut QueueGuard<'_>) {
         let delivered_to = guard.machine.delivered_to();
         if delivered_to > guard.delivered_recorded {
             let ahead = delivered_to.plus(DELIVERED_AHEAD);
@@ -301,20 +330,20 @@ impl QueueOwner {
             }
         }
         if self.state.wants_snapshot() {
-            let mut records = vec![StateRecord::DeliveredTo(guard.delivered_recorded)];
-            records.extend(guard.machine.retries().into_iter().map(StateRecord::Retry));
-            guard.recorded = records
-                .iter()
-                .filter_map(|record| match record {
-                    StateRecord::Retry(retry) => Some(retry.offset.0),
-                    _ => None,
-                })
-                .collect();
-            if let Some(dedup) = &guard.dedup {
-                records.extend(dedup_records(dedup, guard.now));
-            }
-            shared.snapshot_later(&self.state, records);
+            let owner = Arc::clone(self);
+            shared.snapshot_later(&self.state, Box::new(move |now| owner.state_records(now)));
         }
+    }
+
+    /// All that the state log must hold if it is begun anew.
+    fn state_records(&self, now: Now) -> Vec<StateRecord> {
+        let guard = self.lock(now);
+        let mut records = vec![StateRecord::DeliveredTo(guard.delivered_recorded)];
+        records.extend(guard.machine.retries().into_iter().map(StateRecord::Retry));
+        if let Some(dedup) = &guard.dedup {
+            records.extend(dedup_records(dedup, now));
+        }
+        records
     }
 }
 
@@ -338,8 +367,10 @@ impl Drop for WaitSlot<'_> {
     fn drop(&mut self) {
         let mut inner = self.owner.inner.lock();
         if inner.waiting.remove(&self.slot).is_none() {
-            // It was woken. Whether it took what it was woken for is not known here, so the others look for themselves.
-            inner.wake_all();
+            // It was woken. Whether it takes what it was woken for is not known here: another one is woken if there still is something. Not
+            // all of them, or two who find nothing would wake each other for ever.
+            let now = inner.now;
+            inner.wake(now);
         }
     }
 }
@@ -372,6 +403,30 @@ impl<'a> QueueGuard<'a> {
 
     pub(crate) fn departed(&mut self, offset: Offset) {
         self.inner.machine.departed(offset);
+        self.inner.recorded.remove(offset.0);
+    }
+
+    /// A delivery whose acknowledgement was refused is out again, as if nothing had happened; if its consumer or its time is gone, it
+    /// is ready.
+    pub(crate) fn restore_out(&mut self, out: Out) {
+        let now = self.now;
+        if out.consumer == PULL_CONSUMER {
+            // If it cannot come back, the message is ready.
+            let _ = self.ensure_attached(PULL_CONSUMER, PULL_RULES);
+        }
+        self.inner.machine.restore_out(now, out);
+        self.retire_pull();
+    }
+
+    /// Asks for a tick after `wait`, if none is due earlier. The next tick forgets it.
+    pub(crate) fn tick_after(&mut self, wait: Duration) {
+        let at = self.now.mono.after(wait);
+        self.inner.retick = Some(self.inner.retick.map_or(at, |have| have.min(at)));
+    }
+
+    /// A tick begins.
+    pub(crate) fn begin_tick(&mut self) {
+        self.inner.retick = None;
     }
 
     pub(crate) fn restore(&mut self, offset: Offset) {
@@ -421,7 +476,7 @@ impl<'a> QueueGuard<'a> {
     /// See [`AttachError`].
     pub(crate) fn begin_pull(&mut self, auto_ack: bool) -> Result<ConsumerId, AttachError> {
         let consumer = if auto_ack { AUTO_ACK_CONSUMER } else { PULL_CONSUMER };
-        let rules = ConsumerRules { exclusive: false, priority: 0, lease: None, auto_ack };
+        let rules = ConsumerRules { auto_ack, ..PULL_RULES };
         self.ensure_attached(consumer, rules)?;
         self.inner.pull_receives += 1;
         self.inner.machine.set_ready(consumer, true);
@@ -455,7 +510,7 @@ impl<'a> QueueGuard<'a> {
         let now = self.now;
         for consumer in [PULL_CONSUMER, AUTO_ACK_CONSUMER] {
             if self.inner.internal.contains(&consumer) {
-                if self.inner.machine.leases_of(consumer).is_empty() {
+                if self.inner.machine.out_of(consumer) == 0 {
                     self.release_internal(consumer, now);
                 } else {
                     self.inner.machine.set_ready(consumer, false);
@@ -471,21 +526,18 @@ impl<'a> QueueGuard<'a> {
         }
     }
 
-    /// Registers a wait for `consumer`; it is woken once when something might be deliverable to it.
-    pub(crate) fn wait_slot(&mut self, consumer: ConsumerId) -> WaitSlot<'a> {
+    /// Registers a wait; it is woken once when what it waits for might be there, or the queue goes.
+    pub(crate) fn wait_slot(&mut self, waiter: Waiter) -> WaitSlot<'a> {
         let (slot, notify) = (self.inner.next_wait, Arc::new(Notify::new()));
         self.inner.next_wait += 1;
-        self.inner.waiting.insert(slot, (consumer, Arc::clone(&notify)));
+        self.inner.waiting.insert(slot, (waiter, Arc::clone(&notify)));
         WaitSlot { owner: self.owner, slot, notify }
     }
 
     /// Whether nobody has used the queue for `span`.
     pub(crate) fn unused_for(&self, span: Duration) -> bool {
-        self.inner.consumers == 0 && self.inner.pull_receives == 0 && self.now.mono.since(self.inner.last_used) >= span
-    }
-
-    pub(crate) fn used(&mut self) {
-        self.inner.last_used = self.now.mono;
+        let in_use = self.inner.consumers > 0 || self.inner.pull_receives > 0 || self.inner.machine.depth().in_flight > 0;
+        !in_use && self.now.mono.since(self.inner.last_used) >= span
     }
 }
 
@@ -499,10 +551,8 @@ impl Drop for QueueGuard<'_> {
         events.clear();
         inner.events = events;
         inner.wake(now);
-        let stalled = (!inner.stalled.is_empty()).then_some(STALLED_WAIT);
-        let redrive = inner.redrive.as_ref().and_then(RedriveJob::pace);
-        let wait = [inner.machine.next_tick(now), stalled, redrive].into_iter().flatten().min();
-        let next = wait.map_or(NEVER, |wait| now.mono.after(wait).0);
-        self.owner.next_tick.store(next, Ordering::Relaxed);
+        let machine = inner.machine.next_tick(now).map(|wait| now.mono.after(wait));
+        let next = [machine, inner.retick].into_iter().flatten().min();
+        self.owner.next_tick.store(next.map_or(NEVER, |at| at.0), Ordering::Relaxed);
     }
 }

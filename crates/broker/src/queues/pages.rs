@@ -35,8 +35,15 @@ impl QueueOwner {
             }
             let left = Credit { messages: credit.messages - out.len(), bytes: credit.bytes - taken };
             guard.machine.deliver(now, consumer, left, out);
-            if !self.page(shared, guard)? {
-                return Ok(false);
+            match self.page(shared, guard) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                // What was handed out is in somebody's name already, so it goes on its way.
+                Err(error) if !out.is_empty() => {
+                    tracing::error!(queue = %self.name, %error, "a queue's messages cannot be read");
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(true)

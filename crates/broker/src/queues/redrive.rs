@@ -32,6 +32,8 @@ pub(crate) struct RedriveJob {
     refilled: Monotonic,
     /// Messages whose move is under way.
     moving: u64,
+    /// Tells the moves of one redrive from those of the one before.
+    number: u64,
 }
 
 impl QueueOwner {
@@ -54,9 +56,11 @@ impl QueueOwner {
             guard.machine.set_ready(REDRIVE_CONSUMER, true);
         }
         let info = RedriveInfo { to: redrive.to, moved: 0, total, rate: redrive.rate, running: total > 0, error: None };
-        guard.redrive = Some(RedriveJob { info: info.clone(), allowance: 1.0, refilled: now.mono, moving: 0 });
-        drop(guard);
-        self.tick_after(now, Duration::ZERO);
+        let number = guard.redrive.as_ref().map_or(0, |job| job.number + 1);
+        guard.redrive = Some(RedriveJob { info: info.clone(), allowance: 1.0, refilled: now.mono, moving: 0, number });
+        if info.running {
+            guard.tick_after(Duration::ZERO);
+        }
         Ok(info)
     }
 
@@ -83,16 +87,18 @@ impl QueueOwner {
     /// Moves as many messages as the rate allows now.
     pub(crate) fn continue_redrive(self: &Arc<Self>, shared: &Arc<Shared>, now: Now) {
         let mut taken = Vec::new();
-        {
+        let number = {
             let mut guard = self.lock(now);
             let Some(job) = guard.redrive.as_mut().filter(|job| job.info.running) else { return };
-            let wanted = job.allow(now);
+            let (wanted, number) = (job.allow(now), job.number);
+            let pace = job.pace();
             if wanted > 0 {
                 let credit = Credit { messages: wanted, bytes: u64::MAX };
                 if let Err(error) = self.take(shared, &mut guard, REDRIVE_CONSUMER, credit, &mut taken) {
                     Self::end_redrive(&mut guard, Some(error.to_string()));
                     return;
                 }
+                self.keep_state(shared, &mut guard);
                 if let Some(job) = guard.redrive.as_mut() {
                     job.moving += taken.len() as u64;
                     job.allowance -= taken.len() as f64;
@@ -104,27 +110,32 @@ impl QueueOwner {
                     Self::end_redrive(&mut guard, None);
                 }
             }
-        }
+            if guard.redrive.as_ref().is_some_and(|job| job.info.running) {
+                // Somebody else may be served first, or hold what is left: no need to look again at once.
+                guard.tick_after(if taken.is_empty() { PACE } else { pace });
+            }
+            number
+        };
         shared.flush();
         if let Err(error) = self.fill(shared, &mut taken) {
             tracing::error!(queue = %self.name, %error, "a redrive cannot read its messages");
         }
         for delivery in taken {
-            self.redrive_one(shared, delivery, now);
+            self.redrive_one(shared, delivery, number, now);
         }
     }
 
-    fn redrive_one(self: &Arc<Self>, shared: &Arc<Shared>, delivery: Delivery<Payload>, now: Now) {
+    fn redrive_one(self: &Arc<Self>, shared: &Arc<Shared>, delivery: Delivery<Payload>, number: u64, now: Now) {
         let lease = delivery.lease;
         let planned = self.plan_redrive(shared, &delivery, now);
         let mut settling = Settling::default();
         let how = if planned.is_ok() { Settle::Ack } else { Settle::Release };
-        let settled = Self::settle_one(&mut self.lock(now), lease, how, &mut settling);
+        let settled = Self::settle_one(&mut self.lock(now), 0, lease, how, &mut settling);
         let plan = match (planned, settled) {
             (Ok(plan), Ok(())) => plan,
             (planned, settled) => {
                 let error = planned.err().or_else(|| settled.err().map(|error| error.to_string()));
-                self.moved_one(error, now);
+                self.moved_one(number, error, now);
                 return;
             }
         };
@@ -132,13 +143,13 @@ impl QueueOwner {
         plan.into_transaction(&mut transaction);
         if let Err(error) = self.settle_into(&mut transaction, settling, now) {
             transaction.cancel(shared);
-            self.moved_one(Some(error.to_string()), now);
+            self.moved_one(number, Some(error.to_string()), now);
             return;
         }
         let queue = Arc::clone(self);
         transaction.submit(shared, move |result| {
             let error = result.err().map(|failure| crate::errors::StorageError::from(failure).to_string());
-            queue.moved_one(error, now);
+            queue.moved_one(number, error, now);
         });
     }
 
@@ -162,9 +173,9 @@ impl QueueOwner {
     }
 
     /// One message's move has ended. An error ends the redrive: going on would only repeat it.
-    fn moved_one(&self, error: Option<String>, now: Now) {
+    fn moved_one(&self, number: u64, error: Option<String>, now: Now) {
         let mut guard = self.lock(now);
-        let Some(job) = guard.redrive.as_mut() else { return };
+        let Some(job) = guard.redrive.as_mut().filter(|job| job.number == number) else { return };
         job.moving = job.moving.saturating_sub(1);
         let done = match &error {
             Some(_) => true,
@@ -189,9 +200,9 @@ impl QueueOwner {
 }
 
 impl RedriveJob {
-    /// When it wants to go on; `None` if it does not run.
-    pub(super) fn pace(&self) -> Option<Duration> {
-        self.info.running.then_some(if self.info.rate.is_some() { PACE } else { FULL_PACE })
+    /// When it wants to go on.
+    fn pace(&self) -> Duration {
+        if self.info.rate.is_some() { PACE } else { FULL_PACE }
     }
 
     /// How many messages it may move now.

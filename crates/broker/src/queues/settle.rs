@@ -2,23 +2,37 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+use types::limits::MAX_PROPERTY_BYTES;
 use types::{Now, Offset};
 
+use super::dead_letter::Failed;
 use super::owner::{QueueGuard, QueueOwner};
 use crate::errors::{SettleError, StorageError};
-use crate::queue::{Departure, Lease, Settle, Settled};
+use crate::queue::{Departure, Lease, Out, Settle, Settled};
 use crate::record::Payload;
 use crate::shared::Shared;
 use crate::state_log::StateRecord;
-use crate::transaction::Transaction;
+use crate::transaction::{Transaction, Undo};
 
-/// What settlements of one queue lead to.
+/// What settlements of one queue lead to. Each has the number that the caller knows it by.
 #[derive(Default)]
 pub(crate) struct Settling {
     acked: Vec<Offset>,
     acked_weight: u64,
+    /// The deliveries that were acknowledged, if they are to be out again should the commit be refused.
+    out: Option<Vec<Out>>,
     records: Vec<StateRecord>,
-    departures: Vec<Departure<Payload>>,
+    /// Settlements that the commit makes durable.
+    durable: Vec<usize>,
+    departures: Vec<(usize, Departure<Payload>)>,
+}
+
+impl Settling {
+    /// Whoever acknowledges keeps the delivery if the commit is refused.
+    pub(crate) fn keeping_deliveries() -> Self {
+        Self { out: Some(Vec::new()), ..Self::default() }
+    }
 }
 
 impl QueueOwner {
@@ -28,77 +42,135 @@ impl QueueOwner {
     /// See [`LeaseError`](crate::queue::LeaseError); nothing changed then.
     pub(crate) fn settle_one(
         guard: &mut QueueGuard<'_>,
+        number: usize,
         lease: Lease,
         how: Settle,
         settling: &mut Settling,
     ) -> Result<(), SettleError> {
         let now = guard.now;
-        match guard.machine.settle(now, lease, how)? {
+        let out = guard.machine.out(lease);
+        match guard.machine.settle(now, lease, shortened(how))? {
             Settled::Acked { weight } => {
+                settling.durable.push(number);
                 settling.acked.push(lease.offset);
                 settling.acked_weight += u64::from(weight);
-                if guard.recorded.remove(lease.offset.0) {
+                if let (Some(all), Some(out)) = (&mut settling.out, out) {
+                    all.push(out);
+                }
+                if guard.recorded.contains(lease.offset.0) {
                     settling.records.push(StateRecord::Forget(lease.offset));
                 }
             }
             Settled::Retry(retry) => {
+                settling.durable.push(number);
                 guard.recorded.insert(retry.offset.0);
                 settling.records.push(StateRecord::Retry(retry));
             }
             Settled::Released => {}
-            Settled::Leaves(departure) => settling.departures.push(departure),
+            Settled::Leaves(departure) => settling.departures.push((number, departure)),
         }
         Ok(())
     }
 
-    /// Adds what settlements led to to a transaction; gives the messages that are to be moved, each by a commit of its own.
+    /// Adds what settlements led to to a transaction, but for the messages that are to be moved: each takes a commit of its own.
     ///
     /// # Errors
-    /// If the state records do not fit a batch.
+    /// If the state records do not fit a batch; cancel the transaction then.
     pub(crate) fn settle_into(
         self: &Arc<Self>,
         transaction: &mut Transaction,
         settling: Settling,
         now: Now,
-    ) -> Result<Vec<Departure<Payload>>, StorageError> {
+    ) -> Result<(), StorageError> {
         transaction.at_least(self.durability());
         if !settling.acked.is_empty() {
-            transaction.depart(self, settling.acked, settling.acked_weight);
+            let undo = settling.out.map_or(Undo::Ready, Undo::Out);
+            transaction.depart(self, settling.acked, settling.acked_weight, undo);
         }
-        self.state.record(transaction, &settling.records, now)?;
-        Ok(settling.departures)
+        self.state.record(transaction, &settling.records, now)
     }
 
-    /// Makes settlements durable.
-    ///
-    /// # Errors
-    /// If the storage refuses. Acknowledged messages come again then.
+    /// Makes settlements durable. Everything begins with the first poll, so it ends even if nobody waits. Gives those that failed, by number:
+    /// what was acknowledged or given up in vain is in the queue again.
     pub(crate) async fn commit_settling(
         self: &Arc<Self>,
         shared: &Arc<Shared>,
-        settling: Settling,
+        mut settling: Settling,
         now: Now,
-    ) -> Result<(), StorageError> {
-        let mut transaction = Transaction::new();
-        let departures = self.settle_into(&mut transaction, settling, now)?;
-        if !transaction.is_empty() {
-            transaction.commit(shared).await?;
+    ) -> Vec<(usize, StorageError)> {
+        let durable = std::mem::take(&mut settling.durable);
+        let departures = std::mem::take(&mut settling.departures);
+        let mut waits = Vec::with_capacity(1 + departures.len());
+        let mut failed = Vec::new();
+        if !durable.is_empty() {
+            let mut transaction = Transaction::new();
+            match self.settle_into(&mut transaction, settling, now) {
+                Ok(()) => {
+                    let (send, receive) = oneshot::channel();
+                    let done = move |result: Result<_, crate::transaction::CommitFailure>| {
+                        drop(send.send(result.map(|_| ()).map_err(StorageError::from)));
+                    };
+                    transaction.submit(shared, done);
+                    waits.push((durable, receive));
+                }
+                Err(error) => {
+                    transaction.cancel(shared);
+                    failed.extend(durable.into_iter().map(|number| (number, error.clone())));
+                }
+            }
         }
-        for departure in departures {
-            self.move_out_and_wait(shared, departure, now).await?;
+        for (number, departure) in departures {
+            let (send, receive) = oneshot::channel();
+            self.move_out(shared, departure, now, Failed::Restore, move |result| drop(send.send(result)));
+            waits.push((vec![number], receive));
         }
-        Ok(())
+        for (numbers, receive) in waits {
+            let result =
+                receive.await.unwrap_or_else(|_| Err(StorageError::Unavailable("the storage stopped".to_owned())));
+            if let Err(error) = result {
+                failed.extend(numbers.into_iter().map(|number| (number, error.clone())));
+            }
+        }
+        failed
     }
 
     /// Acknowledges what was handed out to a consumer that acknowledges at once. Nothing waits for it: such a consumer takes a message
     /// at most once.
-    pub(crate) fn forget_delivered(self: &Arc<Self>, shared: &Arc<Shared>, offsets: Vec<Offset>, weight: u64) {
+    pub(crate) fn forget_delivered(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        offsets: Vec<Offset>,
+        weight: u64,
+        now: Now,
+    ) {
         if offsets.is_empty() {
             return;
         }
+        let forgotten: Vec<StateRecord> = {
+            let guard = self.lock(now);
+            let recorded = offsets.iter().filter(|offset| guard.recorded.contains(offset.0));
+            recorded.map(|offset| StateRecord::Forget(*offset)).collect()
+        };
         let mut transaction = Transaction::new();
         transaction.at_least(self.durability());
-        transaction.depart(self, offsets, weight);
-        shared.later(transaction);
+        transaction.depart(self, offsets, weight, Undo::Ready);
+        // A few dozen bytes a message: they fit. Without them a restart would look for the messages once more, in vain.
+        let _ = self.state.record(&mut transaction, &forgotten, now);
+        transaction.submit(shared, |_| {});
+    }
+}
+
+/// A consumer's words travel with the message and lie in memory: they have a bound.
+fn shortened(how: Settle) -> Settle {
+    let cut = |error: Option<Arc<str>>| {
+        error.map(|error| match error.get(..error.floor_char_boundary(MAX_PROPERTY_BYTES)) {
+            Some(short) if error.len() > MAX_PROPERTY_BYTES => Arc::from(short),
+            _ => error,
+        })
+    };
+    match how {
+        Settle::Nack { after, error, counts } => Settle::Nack { after, error: cut(error), counts },
+        Settle::Reject { error } => Settle::Reject { error: cut(error) },
+        Settle::Ack | Settle::Release => how,
     }
 }

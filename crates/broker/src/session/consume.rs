@@ -12,7 +12,7 @@ use crate::access::Action;
 use crate::consumer::{Consumer, ConsumerOptions, delivered};
 use crate::errors::{ConsumeError, SettleError};
 use crate::queue::{Credit, LeaseError, Settle};
-use crate::queues::{QueueOwner, Settling};
+use crate::queues::{QueueOwner, Settling, Waiter};
 use crate::receipt::Receipt;
 use crate::views::{Browsed, Delivered, RedriveInfo};
 
@@ -88,22 +88,21 @@ impl Session {
                     continue;
                 }
             };
-            let (now, mut settling, mut begun) = (self.now(), Settling::default(), Vec::new());
+            let (now, mut settling) = (self.now(), Settling::default());
             {
                 let mut guard = queue.lock(now);
                 for (at, receipt, how) in group {
                     let result = self
                         .check_boot(receipt)
-                        .and_then(|()| QueueOwner::settle_one(&mut guard, receipt.lease, how, &mut settling));
-                    match result {
-                        Ok(()) => begun.push(at),
-                        Err(error) => answer(at, Err(error)),
+                        .and_then(|()| QueueOwner::settle_one(&mut guard, at, receipt.lease, how, &mut settling));
+                    if result.is_err() {
+                        answer(at, result);
                     }
                 }
                 guard.retire_pull();
             }
-            if let Err(error) = queue.commit_settling(self.shared(), settling, now).await {
-                begun.iter().for_each(|at| answer(*at, Err(error.clone().into())));
+            for (at, error) in queue.commit_settling(self.shared(), settling, now).await {
+                answer(at, Err(error.into()));
             }
             self.shared().flush();
         }
@@ -177,7 +176,7 @@ impl Session {
     }
 
     /// Leases do not outlive the process.
-    fn check_boot(&self, receipt: Receipt) -> Result<(), SettleError> {
+    pub(super) fn check_boot(&self, receipt: Receipt) -> Result<(), SettleError> {
         if receipt.boot == self.shared().boot.0 { Ok(()) } else { Err(LeaseError::Expired.into()) }
     }
 }
@@ -208,7 +207,7 @@ impl<'a> Pull<'a> {
             let credit = Credit { messages: receive.max, bytes: receive.max_bytes };
             let more = self.queue.take(shared, &mut guard, self.consumer, credit, &mut out)?;
             if out.is_empty() && !more {
-                slot = Some(guard.wait_slot(self.consumer));
+                slot = Some(guard.wait_slot(Waiter::Delivery(self.consumer)));
             }
             if let Some(lease) = receive.lease.filter(|_| !self.auto_ack) {
                 for delivery in &mut out {

@@ -28,6 +28,8 @@ use crate::views::Published;
 
 /// How often a conditional publish looks again when others append between its look and its commit.
 const EXPECT_TRIES: usize = 64;
+/// How often a publish begins anew because it repeats one that is being written, or because a queue on its way was deleted.
+const PUBLISH_TRIES: usize = 64;
 
 /// A destination that was found, and may be written to.
 enum Destination {
@@ -67,31 +69,79 @@ impl Session {
         if let Some(expect) = &options.expect {
             return self.publish_expecting(to, messages, &options, expect).await;
         }
-        let mut plan = Plan::new(self.shared(), now);
-        let mut transaction = Transaction::new();
-        let producer = self.stamp(to, &messages, &options, now)?;
-        if let Some(Stamped::Duplicate(published)) = producer {
-            // The first one may be under way still: it is confirmed when what came before it is durable.
-            transaction.barrier();
-            transaction.commit(self.shared()).await.map_err(storage)?;
-            return Ok(published);
+        for _ in 0..PUBLISH_TRIES {
+            let (transaction, placed, mut results, stamp) = match self.prepare_commit(to, &messages, &options)? {
+                Prepared::Commit(transaction, placed, results, stamp) => (transaction, placed, results, stamp),
+                Prepared::Wait => {
+                    self.others_ended().await?;
+                    continue;
+                }
+            };
+            match self.commit_stamped(transaction, stamp).await {
+                Ok(written) => {
+                    place(&placed, &written, &mut results);
+                    return Ok(results);
+                }
+                // A queue or topic on the way was deleted meanwhile: without it, perhaps.
+                Err(CommitFailure::Refused(Refusal::NoSuchLog(_))) => {}
+                Err(failure) => return Err(storage(failure)),
+            }
         }
-        self.plan(&mut plan, to, &messages, &options)?;
+        Err(PublishError::Backpressure)
+    }
+
+    /// Reserves and encodes all that a publish needs.
+    fn prepare_commit(
+        &self,
+        to: &PublishTo,
+        messages: &[Message],
+        options: &PublishOptions,
+    ) -> Result<Prepared, PublishError> {
+        let now = self.now();
+        let mut transaction = Transaction::new();
+        let mut plan = Plan::new(self.shared(), now);
+        let stamp = match self.stamp(to, messages, options, now)? {
+            None => None,
+            Some(Stamped::New(stamp)) => Some(stamp),
+            Some(Stamped::Pending) => return Ok(Prepared::Wait),
+            Some(Stamped::Duplicate(published)) => {
+                // Confirmed as durably as this one asks for.
+                transaction.barrier();
+                return Ok(Prepared::Commit(transaction, Vec::new(), published, None));
+            }
+        };
+        self.plan(&mut plan, to, messages, options)?;
+        if plan.must_wait() {
+            return Ok(Prepared::Wait);
+        }
         if let Some(durability) = options.durability {
             plan.set_durability(durability.into());
         } else if messages.iter().all(|message| !message.durable) {
             plan.set_durability(Durability::Memory);
         }
-        let (placed, mut results) = plan.into_transaction(&mut transaction);
+        let (placed, results) = plan.into_transaction(&mut transaction);
         if results.iter().any(|result| result.duplicate) {
             transaction.barrier();
         }
-        if let Some(Stamped::New(stamp)) = producer {
-            return self.commit_stamped(transaction, stamp, placed, results).await;
+        if let Some(stamp) = &stamp {
+            let record = ProducerRecord { name: stamp.name.clone(), batch: stamp.batch, at: now.wall };
+            if let Err(error) = stamp.topic.state.record(&mut transaction, &[StateRecord::Producer(record)], now) {
+                transaction.cancel(self.shared());
+                return Err(error.into());
+            }
         }
-        let written = transaction.commit(self.shared()).await.map_err(storage)?;
-        place(&placed, &written, &mut results);
-        Ok(results)
+        Ok(Prepared::Commit(transaction, placed, results, stamp))
+    }
+
+    /// Ready when every commit that is under way has ended. What is a duplicate of one of them is not confirmed before it is known
+    /// whether that was stored.
+    async fn others_ended(&self) -> Result<(), PublishError> {
+        let mut barrier = Transaction::new();
+        barrier.barrier();
+        barrier.commit(self.shared()).await.map_err(storage)?;
+        // The other one may be about to begin.
+        tokio::task::yield_now().await;
+        Ok(())
     }
 
     /// Acknowledges a delivery and publishes what it led to, all or none.
@@ -101,30 +151,46 @@ impl Session {
     pub async fn ack_and_publish(
         &self,
         receipt: Receipt,
-        publishes: Vec<(PublishTo, Vec<Message>)>,
+        mut publishes: Vec<(PublishTo, Vec<Message>)>,
     ) -> Result<Vec<Published>, SettleError> {
-        let now = self.now();
-        let queue = self.queue_of(receipt)?;
         let failed = |error: PublishError| SettleError::Publish(Box::new(error));
-        let mut plan = Plan::new(self.shared(), now);
-        for (to, mut messages) in publishes {
-            self.prepare(&mut messages, now).map_err(failed)?;
-            self.plan(&mut plan, &to, &messages, &PublishOptions::default()).map_err(failed)?;
+        let queue = self.queue_of(receipt)?;
+        self.check_boot(receipt)?;
+        for (_, messages) in &mut publishes {
+            self.prepare(messages, self.now()).map_err(failed)?;
         }
-        let mut transaction = Transaction::new();
-        let mut settling = Settling::default();
-        {
-            let mut guard = queue.lock(now);
-            QueueOwner::settle_one(&mut guard, receipt.lease, Settle::Ack, &mut settling)?;
-            guard.retire_pull();
+        for _ in 0..PUBLISH_TRIES {
+            let now = self.now();
+            let mut plan = Plan::new(self.shared(), now);
+            for (to, messages) in &publishes {
+                self.plan(&mut plan, to, messages, &PublishOptions::default()).map_err(failed)?;
+            }
+            if plan.must_wait() {
+                drop(plan);
+                self.others_ended().await.map_err(failed)?;
+                continue;
+            }
+            let mut transaction = Transaction::new();
+            let mut settling = Settling::keeping_deliveries();
+            QueueOwner::settle_one(&mut queue.lock(now), 0, receipt.lease, Settle::Ack, &mut settling)?;
+            if let Err(error) = queue.settle_into(&mut transaction, settling, now) {
+                transaction.cancel(self.shared());
+                return Err(error.into());
+            }
+            let (placed, mut results) = plan.into_transaction(&mut transaction);
+            let written = transaction.commit(self.shared()).await;
+            queue.lock(self.now()).retire_pull();
+            match written {
+                Ok(written) => {
+                    place(&placed, &written, &mut results);
+                    self.shared().totals.published.fetch_add(results.len() as u64, Ordering::Relaxed);
+                    return Ok(results);
+                }
+                Err(CommitFailure::Refused(Refusal::NoSuchLog(_))) if !queue.is_deleted() => {}
+                Err(failure) => return Err(SettleError::Storage(failure.into())),
+            }
         }
-        queue.settle_into(&mut transaction, settling, now)?;
-        let (placed, mut results) = plan.into_transaction(&mut transaction);
-        let written =
-            transaction.commit(self.shared()).await.map_err(|failure| SettleError::Storage(failure.into()))?;
-        place(&placed, &written, &mut results);
-        self.shared().totals.published.fetch_add(results.len() as u64, Ordering::Relaxed);
-        Ok(results)
+        Err(failed(PublishError::Backpressure))
     }
 
     /// Waits while publishers are held back for want of memory.
@@ -326,21 +392,19 @@ impl Session {
         let name = Text::from(stamp.id.as_str());
         let verdict = topic.producers.lock().begin(now, &ProducerId::Name(name.clone()), batch);
         Ok(Some(match verdict.map_err(sequence)? {
-            Sequence::Duplicate { .. } | Sequence::Pending => Stamped::Duplicate(duplicates(messages)),
+            Sequence::Duplicate { .. } => Stamped::Duplicate(duplicates(messages)),
+            Sequence::Pending => Stamped::Pending,
             Sequence::New => Stamped::New(Stamp { topic, name, batch, done: false }),
         }))
     }
 
     async fn commit_stamped(
         &self,
-        mut transaction: Transaction,
-        mut stamp: Stamp,
-        placed: Vec<Placed>,
-        mut results: Vec<Published>,
-    ) -> Result<Vec<Published>, PublishError> {
+        transaction: Transaction,
+        stamp: Option<Stamp>,
+    ) -> Result<Vec<log::Written>, CommitFailure> {
+        let Some(mut stamp) = stamp else { return transaction.commit(self.shared()).await };
         let now = self.now();
-        let record = ProducerRecord { name: stamp.name.clone(), batch: stamp.batch, at: now.wall };
-        stamp.topic.state.record(&mut transaction, &[StateRecord::Producer(record)], now)?;
         let (send, receive) = tokio::sync::oneshot::channel();
         // The end is taken up even if nobody waits, or the producer could never go on.
         transaction.submit(self.shared(), move |result| {
@@ -350,16 +414,23 @@ impl Session {
             drop(stamp);
             drop(send.send(result));
         });
-        let result = receive.await.unwrap_or_else(|_| Err(CommitFailure::Unknown("the storage stopped".to_owned())));
-        let written = result.map_err(storage)?;
-        place(&placed, &written, &mut results);
-        Ok(results)
+        receive.await.unwrap_or_else(|_| Err(CommitFailure::Unknown("the storage stopped".to_owned())))
     }
+}
+
+/// What a publish comes to before its commit.
+enum Prepared {
+    /// To be committed.
+    Commit(Transaction, Vec<Placed>, Vec<Published>, Option<Stamp>),
+    /// It repeats one that is being written.
+    Wait,
 }
 
 /// What a producer's stamp says.
 enum Stamped {
     New(Stamp),
+    /// The first one is being written.
+    Pending,
     Duplicate(Vec<Published>),
 }
 

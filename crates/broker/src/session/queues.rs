@@ -13,6 +13,7 @@ use crate::errors::{ConsumeError, DeclareError};
 use crate::meta::MetaRecord;
 use crate::queues::{QueueDefinition, QueueOwner};
 use crate::shared::{Namespace, Shared, log_of, state_log_of};
+use crate::state_log::StateRecord;
 use crate::transaction::{Owned, Transaction};
 use crate::validate::validate_queue;
 use crate::views::{Declared, QueueInfo};
@@ -64,7 +65,11 @@ impl Session {
         }
         let definition = self.space.queue_definition(&queue.name, config.clone());
         let (namespace, id) = (self.space.id.0, queue.id.0);
-        change.record(MetaRecord::PutQueue { namespace, id, name: queue.name.to_string(), config: Box::new(config) });
+        // A volatile queue's definition goes with it: a restart that found one would look for its log.
+        if !config.volatile {
+            let (name, config) = (queue.name.to_string(), Box::new(config));
+            change.record(MetaRecord::PutQueue { namespace, id, name, config });
+        }
         let dead_letter = dead_letter_to_make(&self.space, &definition.resolved.dead_letter);
         let dead_letter = dead_letter.map(|name| plan_queue(&self.space, &mut change, &name, dead_letter_config()));
         let _held = change.commit(self.shared()).await?;
@@ -186,7 +191,10 @@ fn plan_queue(space: &Namespace, change: &mut Change, name: &str, config: QueueC
     let id = change.meta.new_id();
     let (messages, state) = queue_log_config(&space.name, name, config.volatile);
     let logs = (change.create_log(log_of(id, 0), messages), change.create_log(state_log_of(id), state));
-    if !config.volatile {
+    if config.volatile {
+        // Its id is not given again after a restart either.
+        change.record(MetaRecord::NextId { id: id.0 + 1 });
+    } else {
         let (namespace, config) = (space.id.0, Box::new(config.clone()));
         change.record(MetaRecord::PutQueue { namespace, id: id.0, name: name.to_owned(), config });
     }
@@ -300,29 +308,35 @@ impl QueueOwner {
     /// Removes all messages that wait; gives their number.
     ///
     /// # Errors
-    /// If the storage refuses; the messages are in the log then, and come back with a restart.
+    /// If the storage refuses; the messages are in the queue again then.
     pub(crate) async fn purge(
         self: &Arc<Self>,
         shared: &Arc<Shared>,
         now: types::Now,
     ) -> Result<u64, crate::errors::StorageError> {
-        let purge = self.lock(now).machine.purge(now);
-        if purge.messages == 0 {
+        let turn = Arc::clone(&self.purging).lock_owned().await;
+        let (purge, retries, forgotten) = {
+            let mut guard = self.lock(now);
+            let retries = guard.machine.retries();
+            let purge = guard.machine.purge(now);
+            let gone = |offset: &types::Offset| purge.keep.binary_search(offset).is_err();
+            let forgotten = retries.iter().map(|retry| retry.offset).filter(gone).map(StateRecord::Forget);
+            let forgotten: Vec<StateRecord> = forgotten.collect();
+            (purge, retries, forgotten)
+        };
+        let messages = purge.messages;
+        if messages == 0 {
             return Ok(0);
-        }
-        let mut ranges = Vec::with_capacity(purge.keep.len() + 1);
-        let mut from = types::Offset::ZERO;
-        for keep in purge.keep.iter().chain([&purge.before]) {
-            if from < *keep {
-                ranges.push(from..*keep);
-            }
-            from = keep.next();
         }
         let mut transaction = Transaction::new();
         transaction.at_least(self.durability());
-        transaction.operation(self.owned().target(log::Operation::Delete { ranges, weight: purge.weight }));
+        transaction.purge(self, purge, retries, turn);
+        if let Err(error) = self.state.record(&mut transaction, &forgotten, now) {
+            transaction.cancel(shared);
+            return Err(error);
+        }
         transaction.commit(shared).await?;
-        Ok(purge.messages)
+        Ok(messages)
     }
 }
 
