@@ -536,7 +536,8 @@ impl<'a> QueueGuard<'a> {
 
     /// Whether nobody has used the queue for `span`.
     pub(crate) fn unused_for(&self, span: Duration) -> bool {
-        let in_use = self.inner.consumers > 0 || self.inner.pull_receives > 0 || self.inner.machine.depth().in_flight > 0;
+        let in_use =
+            self.inner.consumers > 0 || self.inner.pull_receives > 0 || self.inner.machine.depth().in_flight > 0;
         !in_use && self.now.mono.since(self.inner.last_used) >= span
     }
 }

@@ -69,11 +69,8 @@ async fn a_missing_dead_letter_queue_is_made_and_one_in_use_is_not_deleted() {
 async fn a_full_dead_letter_queue_holds_back_what_is_given_up_and_loses_nothing() {
     let bench = Bench::new();
     let session = bench.session();
-    let small = QueueConfig {
-        max_messages: Some(1),
-        dead_letter: Some(DeadLetterConfig::None),
-        ..QueueConfig::default()
-    };
+    let small =
+        QueueConfig { max_messages: Some(1), dead_letter: Some(DeadLetterConfig::None), ..QueueConfig::default() };
     queue(&session, "dead", small).await;
     let target = Some(DeadLetterConfig::Queue("dead".to_owned()));
     queue(&session, "q", QueueConfig { dead_letter: target, ..QueueConfig::default() }).await;

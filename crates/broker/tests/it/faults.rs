@@ -11,9 +11,7 @@ use log::MemoryLog;
 use testkit::ManualClock;
 use types::Message;
 
-use crate::harness::{
-    Bench, bodies, depth, disk_full, many, nack, publish, queue, receive, settle, to,
-};
+use crate::harness::{Bench, bodies, depth, disk_full, many, nack, publish, queue, receive, settle, to};
 
 fn retrying() -> QueueConfig {
     let retry = RetryConfig { max_attempts: Some(2), initial_ms: Some(0), jitter: Some(false), ..Default::default() };
@@ -57,8 +55,7 @@ async fn a_refused_ack_or_reject_brings_the_message_back() {
     let taken = receive(&session, "q", 2).await;
     bench.log.fail_next(disk_full());
     let reject = Settle::Reject { error: None };
-    let answers =
-        session.settle(vec![(taken[0].receipt, reject.clone()), (taken[1].receipt, reject)]).await;
+    let answers = session.settle(vec![(taken[0].receipt, reject.clone()), (taken[1].receipt, reject)]).await;
     assert!(answers[0].is_err() && answers[1].is_ok(), "{answers:?}");
     assert_eq!(session.queue("q").expect("there").counters.dead_lettered, 1);
     assert_eq!((depth(&session, "q"), depth(&session, "q.dlq").0), ((1, 0, 0, 0), 1));

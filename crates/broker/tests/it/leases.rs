@@ -168,8 +168,8 @@ async fn state_is_snapshot_and_trimmed_and_says_the_same_after_a_restart() {
     let mut message = types::Message::new("", "once");
     message.dedup_id = Some("id".into());
     crate::harness::publish(&session, to("q"), vec![message.clone()]).await;
-    for _ in 0..700 {
-        // Each round writes seven records or more; the others are acked and replaced, so that there are Forget records too.
+    for _ in 0..1_500 {
+        // Each round writes five records or more; the others are acked and replaced, so that there are Forget records too.
         let taken = receive(&session, "q", 4).await;
         for one in &taken {
             settle(&session, one, nack(Some(Duration::ZERO))).await.expect("nacks");
@@ -196,7 +196,7 @@ async fn state_is_snapshot_and_trimmed_and_says_the_same_after_a_restart() {
     assert!(again[0].duplicate, "the dedup window came through the snapshots");
     let taken = receive(&session, "q", 10).await;
     assert_eq!(bodies(&taken), ["stays", "b", "once", "c"]);
-    assert_eq!(taken.iter().map(|one| one.attempt).collect::<Vec<_>>(), [701, 701, 701, 1]);
+    assert_eq!(taken.iter().map(|one| one.attempt).collect::<Vec<_>>(), [1501, 1501, 1501, 1]);
 }
 
 #[tokio::test]

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use broker::Redrive;
 use broker::definitions::QueueConfig;
 use broker::queue::Settle;
-use broker::Redrive;
 use types::Message;
 
 use crate::harness::{Bench, bodies, publish, queue, receive, to};

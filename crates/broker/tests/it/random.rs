@@ -146,6 +146,13 @@ impl Run {
         };
         for one in self.session.receive("q", receive).await.expect("receives") {
             let number = self.model.delivered(&one);
+            // An earlier delivery of it must have run out.
+            while let Some(at) =
+                self.model.held.iter().position(|held| held.receipt.lease.offset == one.receipt.lease.offset)
+            {
+                let old = self.model.held.swap_remove(at);
+                self.model.failed(&old, false);
+            }
             let failures = self.model.failures.get(&one.receipt.lease.offset).copied().unwrap_or_default();
             let attempts = one.attempt - 1;
             assert!(
@@ -154,11 +161,11 @@ impl Run {
                 failures.least,
                 failures.most
             );
-            self.check_order(&one);
             if receive.auto_ack {
                 // Deleted in the background: whether that succeeds is not said.
                 self.model.maybe_acked.insert(number);
             } else {
+                self.check_order(&one);
                 self.model.held.push(one);
             }
         }
@@ -174,7 +181,9 @@ impl Run {
     }
 
     fn pick(&mut self) -> Option<Delivered> {
-        (!self.model.held.is_empty()).then(|| self.rng.usize(0..self.model.held.len())).map(|at| self.model.held.swap_remove(at))
+        (!self.model.held.is_empty())
+            .then(|| self.rng.usize(0..self.model.held.len()))
+            .map(|at| self.model.held.swap_remove(at))
     }
 
     async fn settle(&mut self) {
@@ -227,7 +236,8 @@ impl Run {
             true => self.bench().log.end_unknown(),
             false => self.bench().log.end_unknown_found_later(),
         }
-        match self.pick().filter(|_| self.rng.bool()) {
+        let picked = if self.rng.bool() { self.pick() } else { None };
+        match picked {
             Some(one) => match self.session.settle(vec![(one.receipt, Settle::Ack)]).await.remove(0) {
                 Err(SettleError::Storage(StorageError::Unknown(_))) => {
                     self.model.maybe_acked.insert(number(&one));

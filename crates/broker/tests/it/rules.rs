@@ -82,11 +82,8 @@ async fn messages_expire_with_and_without_consumers_and_are_dead_letters() {
 async fn an_unused_queue_goes_with_its_time_and_a_used_one_stays() {
     let bench = Bench::new();
     let session = bench.session();
-    let config = QueueConfig {
-        expires_ms: Some(10_000),
-        dead_letter: Some(DeadLetterConfig::None),
-        ..QueueConfig::default()
-    };
+    let config =
+        QueueConfig { expires_ms: Some(10_000), dead_letter: Some(DeadLetterConfig::None), ..QueueConfig::default() };
     queue(&session, "q", config).await;
     for _ in 0..3 {
         bench.pass(Duration::from_secs(8)).await;
@@ -149,11 +146,8 @@ async fn one_full_queue_of_several_keeps_a_publish_out_of_all_of_them() {
 async fn a_queue_that_drops_its_oldest_makes_dead_letters_of_them() {
     let bench = Bench::new();
     let session = bench.session();
-    let config = QueueConfig {
-        max_messages: Some(2),
-        overflow: Some(OverflowConfig::DropOldest),
-        ..QueueConfig::default()
-    };
+    let config =
+        QueueConfig { max_messages: Some(2), overflow: Some(OverflowConfig::DropOldest), ..QueueConfig::default() };
     queue(&session, "q", config).await;
     many(&session, "q", &["a", "b", "c", "d"]).await;
     bench.pass(Duration::ZERO).await;
@@ -402,8 +396,7 @@ async fn what_is_acknowledged_as_it_is_handed_out_is_gone() {
 async fn a_volatile_queue_is_gone_after_a_restart_and_may_be_changed_before() {
     let bench = Bench::new();
     let session = bench.session();
-    let volatile =
-        QueueConfig { volatile: true, dead_letter: Some(DeadLetterConfig::None), ..QueueConfig::default() };
+    let volatile = QueueConfig { volatile: true, dead_letter: Some(DeadLetterConfig::None), ..QueueConfig::default() };
     queue(&session, "v", volatile.clone()).await;
     queue(&session, "gone", volatile.clone()).await;
     session.delete_queue("gone", false, false).await.expect("deletes");
