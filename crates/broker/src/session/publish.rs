@@ -259,16 +259,16 @@ impl Session {
         partition: Option<u32>,
     ) -> Result<(), PublishError> {
         match destination {
-            Destination::Queue(queue) => plan.to_queue(&queue, messages),
+            Destination::Queue(queue) => plan.for_queue(&queue, messages),
             Destination::Topic(topic) => {
                 let definition = topic.definition();
                 for message in messages {
                     check_body(message, definition.resolved.max_body_bytes, "max_body_bytes of the topic")?;
                 }
-                plan.to_topic(&self.space, &topic, messages, partition)
+                plan.for_topic(&self.space, &topic, messages, partition)
             }
             Destination::Live => {
-                plan.to_live(&self.space, messages);
+                plan.for_live(&self.space, messages);
                 Ok(())
             }
         }

@@ -302,6 +302,7 @@ impl Run {
 }
 
 #[test]
+#[allow(clippy::print_stderr, reason = "the seed is shown only when the test fails")]
 fn nothing_confirmed_is_lost_and_nothing_acknowledged_comes_back() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("POSTHOUSE_SEED") {
