@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use broker::definitions::QueueConfig;
@@ -169,6 +170,27 @@ async fn a_cancelled_wait_takes_nothing_and_passes_its_turn_on() {
         settle(&session, &taken[0], Settle::Ack).await.expect("acks");
         bench.pass(Duration::from_millis(1)).await;
     }
+}
+
+#[tokio::test]
+async fn a_consumer_that_is_woken_and_does_not_look_passes_its_turn_on() {
+    let bench = Bench::new();
+    let session = bench.session();
+    queue(&session, "q", QueueConfig::default()).await;
+    let mut first = session.consume("q", consumer(false, 0)).expect("attaches");
+    let mut second = session.consume("q", consumer(false, 0)).expect("attaches");
+    let other = {
+        let mut waits = std::pin::pin!(first.next(credit(1)));
+        let pending = std::future::poll_fn(|context| Poll::Ready(waits.as_mut().poll(context).is_pending())).await;
+        assert!(pending);
+        let other = tokio::spawn(async move { second.next(credit(1)).await });
+        tokio::task::yield_now().await;
+        many(&session, "q", &["a"]).await;
+        // The first one waited longer, so it was woken; here its wait is dropped.
+        other
+    };
+    assert_eq!(bodies(&in_time(other).await.expect("runs").expect("there")), ["a"]);
+    drop(first);
 }
 
 #[tokio::test]
