@@ -91,7 +91,7 @@ impl Plan {
     ///
     /// # Errors
     /// If the queue is full, or a message cannot be encoded.
-    pub(crate) fn to_queue(&mut self, queue: &Arc<QueueOwner>, messages: &[Message]) -> Result<(), PublishError> {
+    pub(crate) fn for_queue(&mut self, queue: &Arc<QueueOwner>, messages: &[Message]) -> Result<(), PublishError> {
         let first = self.begin_results(messages);
         let batch = self.encode(messages, false)?;
         let indexes: Vec<u32> = (0..).take(messages.len()).collect();
@@ -103,7 +103,7 @@ impl Plan {
     ///
     /// # Errors
     /// If a queue is full, a message cannot be encoded, or routing fails.
-    pub(crate) fn to_topic(
+    pub(crate) fn for_topic(
         &mut self,
         namespace: &Namespace,
         topic: &Arc<Topic>,
@@ -146,7 +146,7 @@ impl Plan {
     }
 
     /// Adds messages for live subscriptions only.
-    pub(crate) fn to_live(&mut self, namespace: &Namespace, messages: &[Message]) {
+    pub(crate) fn for_live(&mut self, namespace: &Namespace, messages: &[Message]) {
         let first = self.begin_results(messages);
         let all: Vec<usize> = (0..messages.len()).collect();
         self.fan_out(namespace, messages, &all, first);
@@ -169,7 +169,7 @@ impl Plan {
         let result = match target {
             DeadLetterConfig::None => return Ok(None),
             DeadLetterConfig::Queue(name) => match namespace.queue(name) {
-                Some(queue) => plan.to_queue(&queue, &[message]),
+                Some(queue) => plan.for_queue(&queue, &[message]),
                 None => return Ok(None),
             },
             DeadLetterConfig::Topic { topic, subject } => match namespace.topic(topic) {
@@ -177,7 +177,7 @@ impl Plan {
                     if let Some(subject) = subject {
                         message.subject = bytes::Bytes::copy_from_slice(subject.as_bytes());
                     }
-                    plan.to_topic(&namespace, &topic, &[message], None)
+                    plan.for_topic(&namespace, &topic, &[message], None)
                 }
                 None => return Ok(None),
             },
@@ -485,6 +485,9 @@ pub(crate) fn place(placed: &[Placed], written: &[log::Written], results: &mut [
     }
 }
 
+/// A partition, if there is a log, and the indexes of its messages.
+type Group = (Option<u32>, Vec<usize>);
+
 /// The messages of each partition, by index; one group without a partition if the topic keeps no log.
 fn group_by_partition(
     topic: &Topic,
@@ -492,7 +495,7 @@ fn group_by_partition(
     fresh: &[usize],
     wanted: Option<u32>,
     count: usize,
-) -> Result<Vec<(Option<u32>, Vec<usize>)>, PublishError> {
+) -> Result<Vec<Group>, PublishError> {
     let count = u32::try_from(count).unwrap_or(u32::MAX);
     if let Some(wanted) = wanted
         && wanted >= count

@@ -267,38 +267,55 @@ impl StateLog {
     /// # Errors
     /// If the log cannot be read.
     pub(crate) fn replay(&self, shared: &Shared, mut each: impl FnMut(StateRecord)) -> Result<(), StorageError> {
-        let (mut count, mut size) = (0, 0);
-        // Since the last mark, in case a snapshot follows: it is older than they are.
-        let mut marked: Vec<StateRecord> = Vec::new();
-        let mut left = 0;
+        let mut replay = Replay::default();
         shared.read_all(self.owned.log, |value| {
             let record = StateRecord::decode(value).ok_or_else(|| {
                 StorageError::Damaged(format!("a state record of log {} cannot be read", self.owned.log))
             })?;
-            count += 1;
-            match record {
-                StateRecord::Mark => marked.clear(),
-                StateRecord::Reset { records } => {
-                    (left, size, count) = (records, records, 0);
-                    each(record);
-                }
-                record if left > 0 => {
-                    left -= 1;
-                    each(record);
-                }
-                record => {
-                    marked.push(record.clone());
-                    each(record);
-                    return Ok(());
-                }
-            }
-            if left == 0 {
-                marked.drain(..).for_each(&mut each);
-            }
+            replay.take(record, &mut each);
             Ok(())
         })?;
-        self.since_snapshot.store(count, Ordering::Relaxed);
-        self.snapshot_size.store(size, Ordering::Relaxed);
+        self.since_snapshot.store(replay.since_snapshot, Ordering::Relaxed);
+        self.snapshot_size.store(replay.snapshot_size, Ordering::Relaxed);
         Ok(())
     }
 }
+
+/// Puts records into the order in which they happened.
+#[derive(Default)]
+struct Replay {
+    since_snapshot: u64,
+    snapshot_size: u64,
+    /// Records of the present snapshot that are still to come.
+    left: u64,
+    /// What came since the last mark. If a snapshot follows, it is older than they are.
+    marked: Vec<StateRecord>,
+}
+
+impl Replay {
+    fn take(&mut self, record: StateRecord, each: &mut impl FnMut(StateRecord)) {
+        self.since_snapshot += 1;
+        match record {
+            StateRecord::Mark => self.marked.clear(),
+            StateRecord::Reset { records } => {
+                (self.left, self.snapshot_size, self.since_snapshot) = (records, records, 0);
+                each(record);
+            }
+            record if self.left > 0 => {
+                self.left -= 1;
+                each(record);
+            }
+            record => {
+                self.marked.push(record.clone());
+                each(record);
+                return;
+            }
+        }
+        if self.left == 0 {
+            self.marked.drain(..).for_each(each);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

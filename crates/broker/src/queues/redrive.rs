@@ -168,7 +168,7 @@ impl QueueOwner {
         message.headers.retain(|(name, _)| !DEAD_LETTER_HEADERS.contains(&name.as_str()));
         message.dedup_id = None;
         let mut plan = Plan::new(shared, now);
-        plan.to_queue(&target, &[message]).map_err(|error| error.to_string())?;
+        plan.for_queue(&target, &[message]).map_err(|error| error.to_string())?;
         Ok(plan)
     }
 

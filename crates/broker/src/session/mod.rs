@@ -4,6 +4,7 @@ mod admin;
 mod bindings;
 mod consume;
 mod groups;
+mod limits;
 mod live;
 mod policies;
 mod publish;

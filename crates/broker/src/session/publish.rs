@@ -5,12 +5,10 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use log::{Durability, Refusal};
-use types::limits::{
-    DEFAULT_MAX_BODY_BYTES, MAX_HEADERS, MAX_HEADERS_BYTES, MAX_KEY_BYTES, MAX_PROPERTY_BYTES, MAX_PUBLISH_BYTES,
-    MAX_PUBLISH_MESSAGES, MAX_SUBJECT_BYTES, MAX_VALUE_DEPTH,
-};
-use types::{Message, MessageId, Now, Offset, Text, Value};
+use types::limits::{DEFAULT_MAX_BODY_BYTES, MAX_PUBLISH_BYTES, MAX_PUBLISH_MESSAGES};
+use types::{Message, MessageId, Now, Offset, Text};
 
+use super::limits::{check, check_body, within};
 use super::{Expect, ExpectOf, PublishOptions, PublishTo, Session};
 use crate::access::Action;
 use crate::errors::{PublishError, SettleError};
@@ -19,7 +17,6 @@ use crate::partition::key_partition;
 use crate::queue::Settle;
 use crate::queues::{QueueOwner, Settling};
 use crate::receipt::Receipt;
-use crate::record::is_own_header;
 use crate::routing::{Placed, Plan, place};
 use crate::state_log::{ProducerRecord, StateRecord};
 use crate::topics::Topic;
@@ -259,16 +256,16 @@ impl Session {
         partition: Option<u32>,
     ) -> Result<(), PublishError> {
         match destination {
-            Destination::Queue(queue) => plan.to_queue(&queue, messages),
+            Destination::Queue(queue) => plan.for_queue(&queue, messages),
             Destination::Topic(topic) => {
                 let definition = topic.definition();
                 for message in messages {
                     check_body(message, definition.resolved.max_body_bytes, "max_body_bytes of the topic")?;
                 }
-                plan.to_topic(&self.space, &topic, messages, partition)
+                plan.for_topic(&self.space, &topic, messages, partition)
             }
             Destination::Live => {
-                plan.to_live(&self.space, messages);
+                plan.for_live(&self.space, messages);
                 Ok(())
             }
         }
@@ -485,60 +482,6 @@ fn give_ids(messages: &mut [Message]) {
         message.id = Some(MessageId::Uuid(number.to_be_bytes()));
         // The low 62 bits are random; a run of a publish's length hardly ever carries out of them.
         next = Some((number & !0x3fff_ffff_ffff_ffff) | (number.wrapping_add(1) & 0x3fff_ffff_ffff_ffff));
-    }
-}
-
-fn within(what: &'static str, size: usize, limit: usize, limit_name: &'static str) -> Result<(), PublishError> {
-    if size <= limit {
-        return Ok(());
-    }
-    Err(PublishError::TooLarge { what, size: size as u64, limit: limit as u64, limit_name })
-}
-
-fn check_body(message: &Message, limit: u64, limit_name: &'static str) -> Result<(), PublishError> {
-    let size = message.body.as_ref().map_or(0, |body| body.len() as u64);
-    if size <= limit {
-        return Ok(());
-    }
-    Err(PublishError::TooLarge { what: "body", size, limit, limit_name })
-}
-
-/// Checks a message against the limits that hold for all protocols.
-fn check(message: &Message, max_body: u64) -> Result<(), PublishError> {
-    check_body(message, max_body, "max_body_bytes")?;
-    within("subject", message.subject.len(), MAX_SUBJECT_BYTES, "MAX_SUBJECT_BYTES")?;
-    within("key", message.key.as_ref().map_or(0, Bytes::len), MAX_KEY_BYTES, "MAX_KEY_BYTES")?;
-    let property = |what, text: Option<&Text>| {
-        within(what, text.map_or(0, |text| text.bytes().len()), MAX_PROPERTY_BYTES, "MAX_PROPERTY_BYTES")
-    };
-    property("content type", message.content_type.as_ref())?;
-    property("correlation id", message.correlation_id.as_ref())?;
-    property("reply-to", message.reply_to.as_ref())?;
-    property("dedup id", message.dedup_id.as_ref())?;
-    if let Some(MessageId::Text(id)) = &message.id {
-        property("message id", Some(id))?;
-    }
-    within("number of headers", message.headers.len(), MAX_HEADERS, "MAX_HEADERS")?;
-    let mut bytes = 0;
-    for (name, value) in &message.headers {
-        if is_own_header(name) {
-            let why = "this name is reserved; set the message's field of that name instead".to_owned();
-            return Err(PublishError::Invalid { field: format!("headers.{name}"), why });
-        }
-        if depth(value) > MAX_VALUE_DEPTH {
-            let why = format!("values nest at most {MAX_VALUE_DEPTH} deep (MAX_VALUE_DEPTH)");
-            return Err(PublishError::Invalid { field: format!("headers.{name}"), why });
-        }
-        bytes += name.bytes().len() + value.weight_bytes();
-    }
-    within("headers", bytes, MAX_HEADERS_BYTES, "MAX_HEADERS_BYTES")
-}
-
-fn depth(value: &Value) -> usize {
-    match value {
-        Value::List(values) => 1 + values.iter().map(depth).max().unwrap_or(0),
-        Value::Map(entries) => 1 + entries.iter().map(|(_, value)| depth(value)).max().unwrap_or(0),
-        _ => 0,
     }
 }
 

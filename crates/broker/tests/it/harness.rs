@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::definitions::{BindingConfig, BindingTarget, QueueConfig, TopicConfig};
+use broker::queue::{ConsumerRules, Credit, Settle};
 use broker::views::{Delivered, Published};
-use broker::{Broker, BrokerOptions, Credentials, PublishOptions, PublishTo, Receive, Session};
+use broker::{
+    Broker, BrokerOptions, ConsumerOptions, Credentials, PublishOptions, PublishTo, Receive, Session, SettleError,
+};
 use log::MemoryLog;
 use testkit::ManualClock;
 use types::{Filter, Message};
@@ -21,7 +24,7 @@ impl Bench {
         Self::on(Arc::new(MemoryLog::new()), Arc::new(ManualClock::new()))
     }
 
-    fn on(log: Arc<MemoryLog>, clock: Arc<ManualClock>) -> Self {
+    pub(crate) fn on(log: Arc<MemoryLog>, clock: Arc<ManualClock>) -> Self {
         let broker = Broker::open(log.clone(), clock.clone(), BrokerOptions::default()).expect("opens");
         Self { log, clock, broker }
     }
@@ -82,4 +85,43 @@ pub(crate) fn bodies(delivered: &[Delivered]) -> Vec<String> {
         .iter()
         .map(|delivered| String::from_utf8_lossy(delivered.message.body.as_deref().unwrap_or_default()).into_owned())
         .collect()
+}
+
+pub(crate) fn to(queue: &str) -> PublishTo {
+    PublishTo::Queue(queue.to_owned())
+}
+
+/// Publishes these bodies into a queue, in one call.
+pub(crate) async fn many(session: &Session, queue: &str, bodies: &[&str]) {
+    let messages = bodies.iter().map(|body| Message::new("", body.to_string())).collect();
+    publish(session, to(queue), messages).await;
+}
+
+pub(crate) async fn settle(session: &Session, delivered: &Delivered, how: Settle) -> Result<(), SettleError> {
+    session.settle(vec![(delivered.receipt, how)]).await.remove(0)
+}
+
+/// A failed attempt.
+pub(crate) fn nack(after: Option<Duration>) -> Settle {
+    Settle::Nack { after, error: Some("no".into()), counts: true }
+}
+
+/// Ready, delayed, parked, in flight.
+pub(crate) fn depth(session: &Session, queue: &str) -> (u64, u64, u64, u64) {
+    let depth = session.queue(queue).expect("there").depth;
+    (depth.ready, depth.delayed, depth.parked, depth.in_flight)
+}
+
+pub(crate) fn consumer(exclusive: bool, priority: i32) -> ConsumerOptions {
+    let rules = ConsumerRules { exclusive, priority, lease: None, auto_ack: false };
+    ConsumerOptions { name: "test".to_owned(), rules }
+}
+
+pub(crate) fn credit(messages: usize) -> Credit {
+    Credit { messages, bytes: u64::MAX }
+}
+
+/// A refusal that the next commit ends in.
+pub(crate) fn disk_full() -> log::Refusal {
+    log::Refusal::DiskFull { free_bytes: 0, reserve_bytes: 1 }
 }

@@ -2,16 +2,12 @@
 
 use std::time::Duration;
 
+use broker::Redrive;
 use broker::definitions::QueueConfig;
 use broker::queue::Settle;
-use broker::{PublishTo, Redrive};
 use types::Message;
 
-use crate::harness::{Bench, bodies, publish, queue, receive};
-
-fn to(queue: &str) -> PublishTo {
-    PublishTo::Queue(queue.to_owned())
-}
+use crate::harness::{Bench, bodies, publish, queue, receive, to};
 
 #[tokio::test]
 async fn messages_come_in_order_and_acknowledged_ones_do_not_come_back_after_a_restart() {
