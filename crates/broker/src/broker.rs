@@ -17,7 +17,7 @@ use crate::session::{Change, Session};
 use crate::shared::{Namespace, Shared};
 use crate::topics::Topic;
 use crate::validate::{validate_namespace, validate_user};
-use crate::views::{Declared, NamespaceInfo, QueueInfo, TopicInfo};
+use crate::views::{Declared, NamespaceInfo, PushQueue, QueueInfo, TopicInfo};
 
 /// The namespace that always exists.
 pub(crate) const DEFAULT_NAMESPACE: &str = "default";
@@ -478,6 +478,26 @@ impl Broker {
         for space in spaces {
             let queues: Vec<_> = space.entities.read().queues.values().cloned().collect();
             all.extend(queues.iter().map(|queue| (space.name.to_string(), queue.info(&self.shared, now))));
+        }
+        all
+    }
+
+    /// Every queue that is pushed to an endpoint.
+    #[must_use]
+    pub fn push_queues(&self) -> Vec<PushQueue> {
+        let spaces: Vec<_> = self.shared.namespaces.read().values().cloned().collect();
+        let mut all = Vec::new();
+        for space in spaces {
+            let entities = space.entities.read();
+            all.extend(entities.queues.values().filter_map(|queue| {
+                let webhook = queue.definition().config.webhook.clone()?;
+                Some(PushQueue {
+                    id: queue.id,
+                    namespace: space.name.to_string(),
+                    name: queue.name.to_string(),
+                    webhook,
+                })
+            }));
         }
         all
     }

@@ -8,7 +8,8 @@
 //! | dead letters go to | the queue `<name>.dlq`; see [`dead_letter`] |
 //! | per-key order, single active consumer | off |
 //! | priority levels | 1, which is none |
-//! | time to live, delay, bounds, breaker, dedup window, expiry of the queue | none |
+//! | time to live, delay, bounds, dedup window, expiry of the queue | none |
+//! | breaker | none; [`PUSH_BREAKER`] for a queue that is pushed to an endpoint |
 //! | a full queue | refuses |
 //! | durability | fsync; memory for a volatile queue |
 //! | entries and bytes of a queue in memory | [`WINDOW`], [`WINDOW_BYTES`] |
@@ -22,7 +23,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use types::limits::{DEFAULT_MAX_BODY_BYTES, MAX_NAME_BYTES};
 
-use crate::definitions::DeadLetterConfig;
+use crate::definitions::{BreakerConfig, DeadLetterConfig};
 
 /// How long a delivery may stay unsettled.
 pub const LEASE: Duration = Duration::from_secs(30);
@@ -38,6 +39,9 @@ pub const RETRY_CAP: Duration = Duration::from_secs(5 * 60);
 pub const RETRY_JITTER: bool = true;
 /// Priority levels: none.
 pub const PRIORITY_LEVELS: u16 = 1;
+/// Pauses the push consumer of a queue: an endpoint that is down would otherwise use up the attempts of every message. It looks for an
+/// endpoint that fails nearly always, as one that is down does; single bad messages do not open it.
+pub const PUSH_BREAKER: BreakerConfig = BreakerConfig { failure_ratio: 0.8, window: 10, pause_ms: 5_000 };
 /// Entries of a queue that are held in memory.
 pub const WINDOW: usize = 64 * 1024;
 /// Bytes of messages of a queue that are held in memory.

@@ -147,7 +147,8 @@ pub fn resolve_queue(name: &str, own: &QueueConfig, policies: &Policies, namespa
     let default_attempts = if nowhere_by_default { 0 } else { defaults::MAX_ATTEMPTS };
     let retry = [&over.retry, &own.retry, &default.retry];
     let lease_ms = first(&over.lease_ms, &own.lease_ms, &default.lease_ms);
-    let breaker = first(&over.breaker, &own.breaker, &default.breaker);
+    let breaker = first(&over.breaker, &own.breaker, &default.breaker)
+        .or_else(|| own.webhook.as_ref().map(|_| defaults::PUSH_BREAKER));
     let rules = QueueRules {
         lease: lease_ms.map_or(Some(defaults::LEASE), |ms| span_or_none(Some(ms))),
         retry: resolve_retry(retry.map(Option::as_ref), default_attempts),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use types::{EntityId, Message, MessageId, Offset, Timestamp};
 
 use crate::definitions::{
-    BindingConfig, GroupConfig, NamespaceConfig, PolicyConfig, QueueConfig, RetentionConfig, TopicConfig,
+    BindingConfig, GroupConfig, NamespaceConfig, PolicyConfig, QueueConfig, RetentionConfig, TopicConfig, WebhookConfig,
 };
 use crate::queue::{QueueDepth, QueueRules};
 use crate::receipt::Receipt;
@@ -110,6 +110,19 @@ pub struct QueueInfo {
     pub redrive: Option<RedriveInfo>,
     /// Set if its data is damaged and it is read-only.
     pub damage: Option<String>,
+}
+
+/// A queue that is pushed to an endpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PushQueue {
+    /// The queue's id.
+    pub id: EntityId,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Where to and how, secret included.
+    pub webhook: WebhookConfig,
 }
 
 /// Counters of a queue since the start.

@@ -29,6 +29,7 @@ mod serve;
 mod tail;
 mod topics;
 mod views;
+pub mod webhook;
 mod ws;
 
 pub use app::HttpOptions;

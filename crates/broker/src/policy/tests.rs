@@ -1,5 +1,5 @@
 use super::*;
-use crate::definitions::Quota;
+use crate::definitions::{Quota, WebhookConfig};
 
 fn policy(pattern: &str, applies_to: PolicyScope, priority: i32) -> PolicyConfig {
     let pattern = pattern.to_owned();
@@ -159,6 +159,22 @@ fn every_setting_of_a_policy_reaches_the_queue() {
     assert_eq!((rules.single_active, rules.max_messages, rules.max_bytes), (true, Some(4), Some(5)));
     assert_eq!(rules.overflow, Overflow::DropOldest);
     assert_eq!(rules.breaker, Some(BreakerRules { failure_ratio: 0.5, window: 7, pause: millis(8) }));
+    let pushed = WebhookConfig {
+        url: "http://a".to_owned(),
+        secret: None,
+        concurrency: None,
+        timeout_ms: None,
+        headers: Default::default(),
+        format: None,
+    };
+    let pushed = QueueConfig { webhook: Some(pushed), ..QueueConfig::default() };
+    let ResolvedQueue { rules: guarded, .. } = queue(&pushed, PolicyValues::default(), PolicyValues::default());
+    assert_eq!(guarded.breaker, Some(breaker_rules(defaults::PUSH_BREAKER)), "an endpoint may be down");
+    assert_eq!(
+        queue(&pushed, values.clone(), PolicyValues::default()).rules.breaker,
+        rules.breaker,
+        "unless something is said"
+    );
     assert_eq!((as_default.dedup_window, as_default.expires), (Some(millis(6)), Some(millis(9))));
     assert_eq!((as_default.dead_letter, as_default.durability), (DeadLetterConfig::None, DurabilityConfig::Os));
     let own_wins = queue(&own, values, PolicyValues::default());

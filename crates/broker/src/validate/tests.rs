@@ -210,6 +210,7 @@ fn webhooks() {
             json!({"url": "https://[::1]/"}),
             with("headers", json!({"authorization": "Bearer x", "X-Team": "a b"})),
             with("secret", json!("k")),
+            with("secret", json!("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")),
         ],
         &[
             (json!({"url": ""}), "url", "use http://HOST/PATH"),
@@ -221,6 +222,9 @@ fn webhooks() {
             (json!({"url": format!("https://hooks.example/{}", "a".repeat(4096))}), "url", "at most 4096"),
             (with("secret", json!("")), "secret", "leave it out"),
             (with("secret", json!("k".repeat(1025))), "secret", "at most 1024"),
+            (with("secret", json!("whsec_a b")), "secret", "not base64"),
+            (with("secret", json!("whsec_")), "secret", "not base64"),
+            (with("headers", json!({"Webhook-Id": "1"})), "headers.Webhook-Id", "use another name"),
             (with("concurrency", json!(0)), "concurrency", "use 1 to 256"),
             (with("concurrency", json!(257)), "concurrency", "use 1 to 256"),
             (with("timeout_ms", json!(0)), "timeout_ms", "use 1 to 600000"),

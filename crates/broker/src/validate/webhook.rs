@@ -1,5 +1,7 @@
 //! Push consumers.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use types::limits::{
     MAX_NAME_BYTES, MAX_URL_BYTES, MAX_WEBHOOK_CONCURRENCY, MAX_WEBHOOK_HEADER_BYTES, MAX_WEBHOOK_HEADERS,
     MAX_WEBHOOK_SECRET_BYTES, MAX_WEBHOOK_TIMEOUT_MS,
@@ -9,6 +11,8 @@ use url::Url;
 use super::{Checked, at_most_bytes, at_most_items, in_range, invalid};
 use crate::definitions::WebhookConfig;
 
+/// Begins a secret that is the base64 of its key, as Standard Webhooks writes it.
+const SECRET_PREFIX: &str = "whsec_";
 /// Headers that the request itself decides.
 const RESERVED_HEADERS: &[&str] = &[
     "connection",
@@ -23,7 +27,7 @@ const RESERVED_HEADERS: &[&str] = &[
     "upgrade",
 ];
 /// Beginnings of headers that say what the message is.
-const RESERVED_HEADER_PREFIXES: &[&str] = &["posthouse-", "ce-", "proxy-"];
+const RESERVED_HEADER_PREFIXES: &[&str] = &["posthouse-", "ce-", "proxy-", "webhook-"];
 
 /// Checks a push consumer. Neither its secret nor a header's value is repeated in an error. Whether its address may be reached is
 /// found out when it is, for names resolve differently from one day to the next.
@@ -37,6 +41,11 @@ pub fn validate_webhook(config: &WebhookConfig) -> Checked {
             return Err(invalid("secret", "it is empty; leave it out to send unsigned requests"));
         }
         at_most_bytes("secret", secret, MAX_WEBHOOK_SECRET_BYTES)?;
+        if let Some(encoded) = secret.strip_prefix(SECRET_PREFIX)
+            && BASE64.decode(encoded).map_or(true, |key| key.is_empty())
+        {
+            return Err(invalid("secret", "behind `whsec_` it is not base64; receivers could not read it"));
+        }
     }
     in_range("concurrency", config.concurrency, 1..=MAX_WEBHOOK_CONCURRENCY, "")?;
     in_range("timeout_ms", config.timeout_ms, 1..=MAX_WEBHOOK_TIMEOUT_MS, "")?;
