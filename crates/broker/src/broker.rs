@@ -328,6 +328,21 @@ impl Broker {
         Ok(if before.is_some() { Declared::Updated } else { Declared::Created })
     }
 
+    /// Makes an administrator while there are no users, with nobody's leave: for a start that is configured with a password.
+    ///
+    /// # Errors
+    /// See [`DeclareError`]; [`DeclareError::InUse`] if there is a user.
+    pub async fn create_first_admin(&self, name: &str, password: String) -> Result<(), DeclareError> {
+        check_name(name)?;
+        let password = self.hash(password).await?;
+        let change = Change::begin(&self.shared).await;
+        if self.has_users() {
+            return Err(DeclareError::InUse { entity: "the broker".to_owned(), by: "it has users".to_owned() });
+        }
+        let config = UserConfig { credentials: vec![password], admin: true, ..UserConfig::default() };
+        self.store_user(change, name, config).await
+    }
+
     async fn hash(&self, password: String) -> Result<CredentialRecord, DeclareError> {
         let shared = Arc::clone(&self.shared);
         let hashed = tokio::task::spawn_blocking(move || shared.users.hash_password(&password)).await;

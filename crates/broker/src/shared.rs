@@ -299,8 +299,8 @@ impl Shared {
         self.changes.send_modify(|number| *number += 1);
     }
 
-    /// How long [`Broker::tick`](crate::Broker::tick) may be left alone, at most.
-    pub(crate) const MAX_TICK_WAIT: Duration = Duration::from_millis(250);
+    /// How long [`Broker::tick`](crate::Broker::tick) may be left alone, at most: what falls due meanwhile is so late.
+    pub(crate) const MAX_TICK_WAIT: Duration = Duration::from_millis(20);
 }
 
 /// Calls `each` with the value of every live record of a log, in order.

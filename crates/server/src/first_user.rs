@@ -1,6 +1,6 @@
 //! The user `admin`, made at a start without users, for containers.
 
-use broker::{Broker, Credentials, UserChange};
+use broker::Broker;
 
 use crate::StartError;
 use crate::config::{Config, Secret};
@@ -29,11 +29,8 @@ pub(crate) fn password(config: &Config) -> Result<Option<Secret>, StartError> {
 /// # Errors
 /// [`StartError::Admin`].
 pub(crate) async fn create(broker: &Broker, password: &Secret) -> Result<(), StartError> {
-    let failed = |error: &dyn std::fmt::Display| StartError::Admin(error.to_string());
-    let nobody = broker.authenticate(&Credentials::Anonymous).map_err(|error| failed(&error))?;
-    let change =
-        UserChange { password: Some(password.reveal().to_owned()), admin: Some(true), ..UserChange::default() };
-    broker.put_user(&nobody, ADMIN, change).await.map_err(|error| failed(&error))?;
+    let made = broker.create_first_admin(ADMIN, password.reveal().to_owned()).await;
+    made.map_err(|error| StartError::Admin(error.to_string()))?;
     tracing::info!(user = ADMIN, "made the first user");
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use broker::{Broker, BrokerOptions};
 use net::{ClientCertificates, Drain, Drained, Listener, ListenerOptions, TlsFiles, TlsStore};
 use protocol_http::HttpOptions;
+use protocol_http::webhook::{PushOptions, Pusher};
 use tokio::task::JoinHandle;
 use types::Clock;
 use types::clock::SystemClock;
@@ -23,6 +24,7 @@ pub struct Server {
     drain: Drain,
     http: Option<(SocketAddr, bool)>,
     tasks: Vec<JoinHandle<()>>,
+    pusher: Pusher,
     shutdown_limit: Duration,
 }
 
@@ -53,6 +55,13 @@ impl Server {
         let broker = open_broker(config, Arc::clone(&clock), beyond).await?;
         let drain = Drain::new();
         let mut tasks = vec![tokio::spawn(tick(broker.clone(), drain.clone()))];
+        let push = PushOptions {
+            allow_private: config.webhook_allow_private,
+            stop_timeout: config.shutdown_limit,
+            clock: Arc::clone(&clock),
+            ..PushOptions::default()
+        };
+        let pusher = Pusher::start(broker.clone(), push);
         if let Some(store) = tls {
             tasks.push(tokio::spawn(store.watch(drain.clone())));
         }
@@ -63,7 +72,7 @@ impl Server {
             let router = protocol_http::router(broker.clone(), options);
             tasks.push(tokio::spawn(protocol_http::serve(listener, router, drain.clone())));
         }
-        Ok(Self { broker, drain, http: http_address, tasks, shutdown_limit: config.shutdown_limit })
+        Ok(Self { broker, drain, http: http_address, tasks, pusher, shutdown_limit: config.shutdown_limit })
     }
 
     /// Where the HTTP API is, if it is on.
@@ -80,7 +89,7 @@ impl Server {
 
     /// Stops: no new connections, time for those that are there, then everything is written and closed.
     pub async fn stop(self) -> Drained {
-        let drained = self.drain.finish(self.shutdown_limit).await;
+        let (drained, ()) = tokio::join!(self.drain.finish(self.shutdown_limit), self.pusher.stop());
         self.broker.close().await;
         for task in self.tasks {
             task.abort();
@@ -103,12 +112,7 @@ fn tls(config: &Config) -> Result<Option<Arc<TlsStore>>, StartError> {
 async fn open_broker(config: &Config, clock: Arc<dyn Clock>, beyond: Option<SocketAddr>) -> Result<Broker, StartError> {
     let password = first_user::password(config)?;
     let anonymous = config.anonymous && (beyond.is_none() || config.insecure);
-    let options = BrokerOptions {
-        memory_high_bytes: config.memory_high.0,
-        // The first user is made by an anonymous caller, who can do nothing more once it is there.
-        anonymous: anonymous || password.is_some(),
-        auth_cache: config.auth_cache,
-    };
+    let options = BrokerOptions { memory_high_bytes: config.memory_high.0, anonymous, auth_cache: config.auth_cache };
     let opening = {
         let config = config.clone();
         tokio::task::spawn_blocking(move || Ok::<_, StartError>(Broker::open(engine::open(&config)?, clock, options)?))

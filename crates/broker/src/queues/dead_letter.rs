@@ -28,6 +28,8 @@ pub(crate) const DEAD_LETTER_HEADERS: [&str; 7] = [
 
 /// Until a departure whose target had no room, or whose commit was refused, is tried again.
 const STALLED_WAIT: Duration = Duration::from_millis(250);
+/// Pages read in one tick, so that a long log does not keep consumers from the queue's lock.
+const PAGES_A_TICK: usize = 4;
 
 /// What becomes of a message whose move fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,15 +67,24 @@ impl QueueOwner {
             guard.begin_tick();
             departures.append(&mut guard.stalled);
             let more = guard.machine.tick(now, &mut retries, &mut departures);
-            if let Err(error) = self.page(shared, &mut guard) {
-                tracing::error!(queue = %self.name, %error, "a queue's messages cannot be read");
-            }
+            // After a restart the log is looked at by and by: what waits for a time is found, and expires, without a consumer too.
+            let mut pages = 0;
+            let unread = loop {
+                match self.page(shared, &mut guard) {
+                    Ok(true) if pages < PAGES_A_TICK => pages += 1,
+                    Ok(more) => break more,
+                    Err(error) => {
+                        tracing::error!(queue = %self.name, %error, "a queue's messages cannot be read");
+                        break false;
+                    }
+                }
+            };
             // Leases that ran out may have been the last of a receive.
             guard.retire_pull();
             guard.recorded.extend(retries.iter().map(|retry| retry.offset.0));
             guard.meter.sample(now.mono);
             self.keep_state(shared, &mut guard);
-            if more {
+            if more || unread {
                 guard.tick_after(Duration::ZERO);
             }
         }
