@@ -400,5 +400,4 @@ pub(crate) fn source(namespace: &str, kind: &str, name: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "cloudevents_tests.rs"]
 mod tests;

@@ -59,7 +59,6 @@ impl Server {
             allow_private: config.webhook_allow_private,
             stop_timeout: config.shutdown_limit,
             clock: Arc::clone(&clock),
-            ..PushOptions::default()
         };
         let pusher = Pusher::start(broker.clone(), push);
         if let Some(store) = tls {

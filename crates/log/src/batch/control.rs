@@ -56,12 +56,9 @@ impl RecordBatch {
             TransactionOutcome::Abort => TYPE_ABORT,
             TransactionOutcome::Commit => TYPE_COMMIT,
         };
-        let mut key = [0; 4];
-        key[..2].copy_from_slice(&CONTROL_VERSION.to_be_bytes());
-        key[2..].copy_from_slice(&kind.to_be_bytes());
-        let mut value = [0; 6];
-        value[..2].copy_from_slice(&CONTROL_VERSION.to_be_bytes());
-        value[2..].copy_from_slice(&coordinator_epoch.to_be_bytes());
+        let key = [CONTROL_VERSION.to_be_bytes(), kind.to_be_bytes()].concat();
+        let mut value = CONTROL_VERSION.to_be_bytes().to_vec();
+        value.extend_from_slice(&coordinator_epoch.to_be_bytes());
         let options = BatchOptions {
             producer: Some(Producer { id: producer_id, epoch: producer_epoch, base_sequence: NO_SEQUENCE }),
             transactional: true,

@@ -145,7 +145,8 @@ impl Snapshot {
         let rows: Vec<Row<'_, QueueInfo>> = rows(shown, rest, labels);
 
         w.gauge("posthouse_queues", "Queues.", one(number(self.queues.len() as u64)))?;
-        let states: [(&str, fn(&QueueInfo) -> u64); 4] = [
+        type Count = fn(&QueueInfo) -> u64;
+        let states: [(&str, Count); 4] = [
             ("ready", |queue| queue.depth.ready),
             ("delayed", |queue| queue.depth.delayed),
             ("parked", |queue| queue.depth.parked),
