@@ -143,9 +143,9 @@ fn bindings() {
     assert_eq!(field(topic::ends("", &queue("email"))).as_deref(), Some("topic"));
     assert_eq!(field(topic::ends("orders", &queue(""))).as_deref(), Some("target.queue"));
     assert_eq!(field(topic::ends("orders", &BindingTarget::Topic(String::new()))).as_deref(), Some("target.topic"));
-    assert_eq!([None, Some(1), Some(1000)].map(topic::weight), [Ok(()), Ok(()), Ok(())]);
+    assert_eq!([None, Some(1), Some(256)].map(topic::weight), [Ok(()), Ok(()), Ok(())]);
     assert_eq!(
-        [Some(0), Some(1001)].map(|weight| field(topic::weight(weight))),
+        [Some(0), Some(257)].map(|weight| field(topic::weight(weight))),
         [(); 2].map(|()| Some("weight".to_owned()))
     );
 }
