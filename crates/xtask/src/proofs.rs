@@ -23,7 +23,7 @@ const PROOFS: &[Proof] = &[
         name: "log-crash",
         proves: "after a stop at any write, torn writes, lost pages or a failed fsync, each confirmed record is there, in order, once",
         arguments: &["test", "--release", "-p", "log", "--test", "it", "--", "--ignored", "--nocapture", "crash"],
-        settings: &[("POSTHOUSE_PROOF_SEEDS", "2000")],
+        settings: &[("POSTHOUSE_PROOF_SEEDS", "200")],
     },
     Proof {
         name: "kill-9",

@@ -5,19 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use super::core::Core;
-use super::frame::{FRAME_HEADER_BYTES, FrameHeader};
-use super::intake::{Pending, Stage};
+use super::intake::Pending;
 use super::options::{COPY_PAYLOAD_BYTES, WAL_OVERRUN};
 use super::published::{Payload, Position};
+use super::round::{Encoded, encode_round};
 use super::stats::instant;
 use super::wal::{FILE_HEADER_BYTES, FileHeader, WalFile};
 use crate::{CommitOutcome, Durability};
-
-/// How often the committer looks for a free file while the engine is being closed, before it gives up.
-const STALLS_OF_CLOSE: u32 = 40;
 
 /// Where the committer writes.
 pub(super) struct Writer {
@@ -33,7 +28,9 @@ pub(super) struct Writer {
     pub(super) boot: u32,
     /// When the oldest commit that wants a sync within the interval was written.
     pub(super) interval_since: Option<Instant>,
-    buffer: Vec<u8>,
+    /// How long the last sync took.
+    pub(super) last_sync: Duration,
+    pub(super) buffer: Vec<u8>,
 }
 
 /// What a call of `run_round` did.
@@ -58,6 +55,7 @@ impl Writer {
             synced: position.round,
             boot,
             interval_since: None,
+            last_sync: Duration::ZERO,
             buffer: Vec::new(),
         }
     }
@@ -72,21 +70,12 @@ impl Writer {
             let since = instant();
             file.file.sync_data()?;
             core.stats.syncs.add(since);
+            self.last_sync = since.elapsed();
         }
         self.synced = self.round;
         self.interval_since = None;
         Ok(())
     }
-}
-
-/// A round as it is written.
-#[derive(Default)]
-struct Encoded {
-    /// Payloads that are not copied: each stands in the buffer before this byte.
-    large: Vec<(usize, Bytes)>,
-    /// The payloads' places of each commit.
-    payloads: Vec<Vec<Payload>>,
-    bytes: u64,
 }
 
 impl Core {
@@ -257,7 +246,11 @@ impl Core {
     pub(super) fn finish(&self, ends: Vec<(Pending, CommitOutcome)>) {
         let cost: u64 = ends.iter().map(|(commit, _)| commit.cost_bytes).sum();
         let count = ends.len();
-        self.intake.lock().waiting_bytes -= cost;
+        {
+            let mut intake = self.intake.lock();
+            intake.waiting_bytes -= cost;
+            intake.last_under_way = intake.under_way;
+        }
         for (commit, outcome) in ends {
             self.stats.commits.fetch_add(1, Ordering::Relaxed);
             self.stats.commit_times.add(commit.queued_at);
@@ -285,108 +278,9 @@ impl Core {
         let synced = self.writer.lock().sync(self);
         synced.map_err(|error| io::Error::other(format!("a sync of the write-ahead log failed: {error}")))
     }
-
-    /// The committer's thread.
-    pub(super) fn run_committer(&self) {
-        let mut stalls_of_close = 0;
-        loop {
-            let round = self.run_round();
-            if round == Round::Done {
-                continue;
-            }
-            if round == Round::Stalled && self.intake.lock().stage != Stage::Open {
-                stalls_of_close += 1;
-                if stalls_of_close > STALLS_OF_CLOSE {
-                    self.poison("the engine was closed while commits waited for space");
-                    continue;
-                }
-            }
-            let since = self.writer.lock().interval_since;
-            let rest = since.map(|since| self.options.interval.saturating_sub(since.elapsed()));
-            if rest == Some(Duration::ZERO) {
-                if let Err(error) = self.sync_written() {
-                    self.poison(&error.to_string());
-                }
-                continue;
-            }
-            let mut intake = self.intake.lock();
-            let must_wait = intake.queue.is_empty() || round == Round::Stalled;
-            if intake.queue.is_empty() && intake.stage != Stage::Open {
-                return;
-            }
-            if must_wait {
-                let wait = rest.unwrap_or(self.options.maintenance_interval);
-                self.work.wait_for(&mut intake, wait);
-            }
-        }
-    }
 }
 
 enum TakeError {
     Stalled,
     Failed(io::Error),
-}
-
-/// Puts the round's bytes into the writer's buffer, but for the large payloads.
-fn encode_round(writer: &mut Writer, commits: &[Pending]) -> Encoded {
-    let mut encoded = Encoded::default();
-    writer.buffer.clear();
-    if let Some(header) = &writer.header {
-        writer.buffer.extend_from_slice(&header.encode());
-    }
-    let count = commits.iter().filter(|commit| commit.frame_bytes > 0).count();
-    let mut index = 0;
-    for commit in commits {
-        let frame_pos = writer.pos + encoded.bytes;
-        let mut at = frame_pos + (FRAME_HEADER_BYTES + commit.targets.len()) as u64;
-        let mut payloads: Vec<Payload> = commit
-            .payloads
-            .iter()
-            .map(|payload| Payload {
-                place: None,
-                max_ts: payload.batch.max_timestamp_ms(),
-                batch: Some(payload.batch.clone()),
-            })
-            .collect();
-        if commit.frame_bytes > 0 {
-            let on_disk = || commit.on_disk.iter().filter_map(|index| commit.payloads.get(*index as usize));
-            index += 1;
-            let header = FrameHeader {
-                seq: writer.seq,
-                round: writer.round + 1,
-                synced: writer.synced,
-                boot: writer.boot,
-                index: index - 1,
-                frame_bytes: narrow(commit.frame_bytes),
-                targets_bytes: narrow(commit.targets.len() as u64),
-                payload_crc: on_disk().fold(0, |crc, payload| crc32c::crc32c_append(crc, &payload.bytes)),
-                payload_bytes: narrow(on_disk().map(|payload| payload.bytes.len() as u64).sum()),
-                last_of_round: index as usize == count,
-            };
-            header.encode(&commit.targets, &mut writer.buffer);
-            for number in &commit.on_disk {
-                let Some(payload) = commit.payloads.get(*number as usize) else { continue };
-                let len = payload.bytes.len() as u64;
-                if let Some(placed) = payloads.get_mut(*number as usize) {
-                    placed.place = Some((writer.seq, narrow(at), narrow(len)));
-                }
-                at += len;
-                if payload.bytes.len() <= COPY_PAYLOAD_BYTES {
-                    writer.buffer.extend_from_slice(&payload.bytes);
-                } else {
-                    encoded.large.push((writer.buffer.len(), payload.bytes.clone()));
-                }
-            }
-            let padding = frame_pos + commit.frame_bytes - at;
-            writer.buffer.resize(writer.buffer.len() + usize::try_from(padding).unwrap_or(0), 0);
-            encoded.bytes += commit.frame_bytes;
-        }
-        encoded.payloads.push(payloads);
-    }
-    encoded
-}
-
-/// Sizes and places within a file, which the largest frame keeps within 32 bits.
-fn narrow(value: u64) -> u32 {
-    u32::try_from(value).unwrap_or(u32::MAX)
 }

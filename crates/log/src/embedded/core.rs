@@ -64,7 +64,7 @@ impl Core {
         let refused = {
             let mut intake = self.intake.lock();
             let refused = intake.submit(draft, done, queued_at);
-            if refused.is_ok() && intake.queue.len() == 1 {
+            if refused.is_ok() && (intake.queue.len() == 1 || intake.under_way == intake.wake_at) {
                 self.work.notify_one();
             }
             refused

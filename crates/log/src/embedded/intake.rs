@@ -90,6 +90,10 @@ pub(super) struct Intake {
     pub(super) waiting_bytes: u64,
     /// Commits whose completion is still to be called.
     pub(super) under_way: usize,
+    /// What `under_way` was when the last round ended, before its completions were called.
+    pub(super) last_under_way: usize,
+    /// The committer wants to be woken when so many are under way.
+    pub(super) wake_at: usize,
     pub(super) stage: Stage,
     pub(super) poisoned: Option<String>,
     pub(super) full: Option<Full>,
@@ -113,6 +117,8 @@ impl Intake {
             queue: VecDeque::new(),
             waiting_bytes: 0,
             under_way: 0,
+            last_under_way: 0,
+            wake_at: usize::MAX,
             stage: Stage::Open,
             poisoned: None,
             full: None,
@@ -264,10 +270,7 @@ impl Intake {
                 Op::Configure { log, config }
             }
             Action::Append { payload, count, selection, weight } => {
-                head.next = base
-                    .checked_add(u64::from(count))
-                    .filter(|next| *next <= MAX_OFFSET)
-                    .ok_or_else(|| Refusal::Malformed("the log's offsets are used up".to_owned()))?;
+                head.next = end_after(base, count)?;
                 Op::Append(AppendOp { log, base, count, payload, selection, weight })
             }
             Action::Delete { ranges, weight } => {
@@ -317,6 +320,11 @@ fn place_on_disk(on_disk: &mut Vec<u32>, payload: u32) -> u32 {
         on_disk.len() - 1
     });
     u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+fn end_after(base: u64, count: u32) -> Result<u64, Refusal> {
+    let end = base.checked_add(u64::from(count)).filter(|end| *end <= MAX_OFFSET);
+    end.ok_or_else(|| Refusal::Malformed("the log's offsets are used up".to_owned()))
 }
 
 fn check_end(offset: u64, end: u64) -> Result<(), Refusal> {

@@ -11,6 +11,7 @@
 mod checkpoint;
 mod codec;
 mod committer;
+mod committer_thread;
 mod compaction;
 mod core;
 mod dead;
@@ -31,8 +32,10 @@ mod read;
 mod recent;
 mod recovery;
 mod retention;
+mod round;
 mod scan;
 mod segment;
+mod segment_writer;
 mod start;
 mod stats;
 mod wal;

@@ -9,7 +9,7 @@ use types::disk::{Disk, DiskFile};
 
 use super::checkpoint::{self, Loaded};
 use super::error::StartError;
-use super::frame::{AppendOp, FRAME_ALIGN, Op};
+use super::frame::{AppendOp, FRAME_ALIGN, FrameHeader, Op};
 use super::log_data::LogData;
 use super::published::{Payload, Position, Published};
 use super::read::place_of;
@@ -79,6 +79,17 @@ struct Progress {
 }
 
 impl Progress {
+    /// Whether the checkpoint's place lies behind this one.
+    fn knows(&self, seq: u64, pos: u64) -> bool {
+        (seq, pos) < (self.known.seq, self.known.pos)
+    }
+
+    fn pass(&mut self, header: &FrameHeader) {
+        self.round = header.round;
+        self.boot = header.boot;
+        self.is_complete = header.last_of_round;
+    }
+
     /// The earliest round that can be in what comes next.
     fn next_round(&self) -> u64 {
         if self.is_complete { self.round + 1 } else { self.round }
@@ -107,13 +118,10 @@ pub(super) fn recover(disk: &dyn Disk, recent_bytes: u64) -> Result<Recovered, S
         if !is_sound {
             published.add_fault(unknown_damage(place_of(&place, 0), "the file's header is damaged"));
         }
-        let next = find_file(&files, seq + 1);
-        let known_end = match (next, seq.cmp(&known.seq)) {
-            (Some(next), _) => next.header.map(|header| header.previous_end),
-            (None, _) => None,
-        };
-        let is_last_expected = seq >= known.seq;
-        let pos = replay_file(&file, seq, known_end, is_last_expected, &files, &mut published, &mut progress)
+        let known_end = find_file(&files, seq + 1).and_then(|next| next.header).map(|header| header.previous_end);
+        let replay = Replay { file: &file, seq, known_end, others: &files };
+        let pos = replay
+            .run(&mut published, &mut progress)
             .map_err(|error| StartError::io(&place.display().to_string(), &error))?;
         end = Position { seq, pos, round: progress.round };
         in_use.push((seq, file));
@@ -124,7 +132,12 @@ pub(super) fn recover(disk: &dyn Disk, recent_bytes: u64) -> Result<Recovered, S
             "the write-ahead log ends before byte {} of file {}, which the checkpoint counts on",
             known.pos, known.seq
         );
-        return missing_tail(disk, &in_use, what);
+        return Err(StartError::Damaged { place: last_file(&in_use), what });
+    }
+    // A file is begun only when the one before it is full, so none can be missing between them.
+    if let Some(beyond) = files.iter().find(|file| file.header.is_some_and(|header| header.seq > end.seq)) {
+        let what = format!("file {} of the write-ahead log is missing", end.seq + 1);
+        return Err(StartError::Damaged { place: wal::path_of(beyond.number).display().to_string(), what });
     }
     if progress.has_lost_places {
         mark_lost_places(&mut published);
@@ -137,16 +150,8 @@ pub(super) fn recover(disk: &dyn Disk, recent_bytes: u64) -> Result<Recovered, S
     Ok(Recovered { published, in_use, free, boot, checkpoint: number, bad_checkpoints: bad, orphans })
 }
 
-fn missing_tail(disk: &dyn Disk, in_use: &[(u64, Found)], what: String) -> Result<Recovered, StartError> {
-    let place = match in_use.last() {
-        Some((_, file)) => wal::path_of(file.number).display().to_string(),
-        None => disk
-            .list(Path::new(WAL_DIR))
-            .ok()
-            .and_then(|files| files.first().map(|path| path.display().to_string()))
-            .unwrap_or_else(|| WAL_DIR.to_owned()),
-    };
-    Err(StartError::Damaged { place, what })
+fn last_file(in_use: &[(u64, Found)]) -> String {
+    in_use.last().map_or(WAL_DIR.to_owned(), |(_, file)| wal::path_of(file.number).display().to_string())
 }
 
 fn unknown_damage(place: String, what: &str) -> Fault {
@@ -176,84 +181,99 @@ fn take_file(files: &mut Vec<Found>, seq: u64, progress: &Progress) -> Result<Op
     Ok(None)
 }
 
-/// Replays one file; gives where its frames end.
-fn replay_file(
-    file: &Found,
+/// One file while it is replayed.
+struct Replay<'a> {
+    file: &'a Found,
     seq: u64,
+    /// Where the file's frames end, if the next file says so.
     known_end: Option<u64>,
-    is_last_expected: bool,
-    others: &[Found],
-    published: &mut Published,
-    progress: &mut Progress,
-) -> io::Result<u64> {
-    let path = wal::path_of(file.number);
-    let mut scan = file.scan(seq, FILE_HEADER_BYTES as u64);
-    loop {
-        let pos = scan.pos();
-        if known_end == Some(pos) {
-            return Ok(pos);
-        }
-        let is_known = Position { seq, pos, round: 0 } < Position { round: 0, ..progress.known };
-        let scanned = scan.next(progress.round, progress.is_complete, progress.boot)?;
-        let is_beyond = known_end.is_some_and(|end| scan.pos() > end);
-        match scanned {
-            Scanned::Frame(frame) if frame.is_sound && !is_beyond => {
-                progress.round = frame.header.round;
-                progress.boot = frame.header.boot;
-                progress.is_complete = frame.header.last_of_round;
-                apply(published, frame.ops, &frame.payloads, is_known);
-                continue;
+    /// The files behind it.
+    others: &'a [Found],
+}
+
+impl Replay<'_> {
+    /// Applies the file's frames; gives where they end.
+    fn run(&self, published: &mut Published, progress: &mut Progress) -> io::Result<u64> {
+        let mut scan = self.file.scan(self.seq, FILE_HEADER_BYTES as u64);
+        loop {
+            let pos = scan.pos();
+            if self.known_end == Some(pos) {
+                return Ok(pos);
             }
-            scanned => {
-                // An invalid frame. It is damage if something shows that it was confirmed, and a torn tail otherwise.
-                let lost = match &scanned {
-                    Scanned::Frame(frame) => frame.header.round,
-                    Scanned::Invalid => progress.next_round(),
-                };
-                let is_damage = is_known
-                    || known_end.is_some()
-                    || !is_last_expected
-                    || file.scan(seq, pos + FRAME_ALIGN).find_evidence(lost, progress.boot)?
-                    || evidence_elsewhere(others, seq + 1, lost, progress.boot)?;
-                if !is_damage {
-                    return Ok(pos);
-                }
-                match scanned {
-                    Scanned::Frame(frame) if !is_beyond => {
-                        progress.round = frame.header.round;
-                        progress.boot = frame.header.boot;
-                        progress.is_complete = frame.header.last_of_round;
-                        let logs = touched(published, &frame.ops, is_known);
-                        apply(published, frame.ops, &frame.payloads, is_known);
-                        if !logs.is_empty() {
-                            let what = "a frame's payload is damaged".to_owned();
-                            published.add_fault(Fault { place: place_of(&path, pos), what, logs });
-                        }
+            let is_known = progress.knows(self.seq, pos);
+            let scanned = scan.next(progress.round, progress.is_complete, progress.boot)?;
+            let is_beyond = self.known_end.is_some_and(|end| scan.pos() > end);
+            let lost = match &scanned {
+                Scanned::Frame(frame) if frame.is_sound && !is_beyond => None,
+                Scanned::Frame(frame) => Some(frame.header.round),
+                Scanned::Invalid => Some(progress.next_round()),
+            };
+            if let Some(lost) = lost
+                && !self.is_damage(pos, lost, progress)?
+            {
+                return Ok(pos);
+            }
+            match scanned {
+                Scanned::Frame(frame) if !is_beyond => {
+                    progress.pass(&frame.header);
+                    if lost.is_some() {
+                        self.report_payload(pos, &frame.ops, is_known, published);
                     }
-                    _ => {
-                        let next =
-                            file.scan(seq, pos + FRAME_ALIGN).find_frame(progress.next_round(), progress.boot)?;
-                        let next = next.filter(|next| known_end.is_none_or(|end| *next < end));
-                        let until = next.or(known_end).unwrap_or(file.len);
-                        let what = format!("{} bytes are damaged, and nobody can say whose they were", until - pos);
-                        if is_known {
-                            progress.has_lost_places = true;
-                        } else {
-                            published.add_fault(unknown_damage(place_of(&path, pos), &what));
-                        }
-                        tracing::error!(place = place_of(&path, pos), what, "damage in the write-ahead log");
-                        // The frame found may be of the same round or of any later one.
-                        progress.is_complete = true;
-                        progress.round = progress.round.saturating_sub(1);
-                        if next.is_none() {
-                            return Ok(until);
-                        }
-                        scan = file.scan(seq, until);
-                        scan.accept_any_index();
-                    }
+                    apply(published, frame.ops, &frame.payloads, is_known);
                 }
+                _ => match self.skip(pos, is_known, published, progress)? {
+                    Ok(next) => scan = next,
+                    Err(end) => return Ok(end),
+                },
             }
         }
+    }
+
+    /// Whether anything shows that what should stand here was confirmed. Otherwise it is a torn tail.
+    fn is_damage(&self, pos: u64, lost: u64, progress: &Progress) -> io::Result<bool> {
+        let must_go_on = progress.knows(self.seq, pos) || self.known_end.is_some() || self.seq < progress.known.seq;
+        Ok(must_go_on
+            || self.file.scan(self.seq, pos + FRAME_ALIGN).find_evidence(lost, progress.boot)?
+            || evidence_elsewhere(self.others, self.seq + 1, lost, progress.boot)?)
+    }
+
+    fn report_payload(&self, pos: u64, ops: &[Op], is_known: bool, published: &mut Published) {
+        let logs = touched(published, ops, is_known);
+        if !logs.is_empty() {
+            let place = place_of(&wal::path_of(self.file.number), pos);
+            published.add_fault(Fault { place, what: "a frame's payload is damaged".to_owned(), logs });
+        }
+    }
+
+    /// Goes to the next good frame behind damage of which nobody can say whose it was; or, as an error, to the file's end.
+    fn skip(
+        &self,
+        pos: u64,
+        is_known: bool,
+        published: &mut Published,
+        progress: &mut Progress,
+    ) -> io::Result<Result<FrameScan<'_>, u64>> {
+        let behind = self.file.scan(self.seq, pos + FRAME_ALIGN);
+        let next = behind.find_frame(progress.next_round(), progress.boot)?;
+        let next = next.filter(|next| self.known_end.is_none_or(|end| *next < end));
+        let until = next.or(self.known_end).unwrap_or(self.file.len).max(pos);
+        let place = place_of(&wal::path_of(self.file.number), pos);
+        let what = format!("{} bytes are damaged, and nobody can say whose they were", until - pos);
+        tracing::error!(place, what, "damage in the write-ahead log");
+        if is_known {
+            progress.has_lost_places = true;
+        } else {
+            published.add_fault(unknown_damage(place, &what));
+        }
+        // The frame found may be of the same round or of any later one.
+        progress.is_complete = true;
+        progress.round = progress.round.saturating_sub(1);
+        if next.is_none() {
+            return Ok(Err(until));
+        }
+        let mut scan = self.file.scan(self.seq, until);
+        scan.accept_any_index();
+        Ok(Ok(scan))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Segment files: batches that left the write-ahead log, grouped by log. Drawn in docs/formats/segment.md.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,20 +10,17 @@ use types::disk::{Disk, DiskFile};
 
 use super::codec::Decoder;
 use super::log_data::Extent;
-use super::options::{INDEX_STEP_BYTES, SEGMENT_READ_BYTES};
-use crate::batch::RecordBatch;
+use super::options::SEGMENT_READ_BYTES;
 
 /// Where the files are.
 pub(super) const SEGMENT_DIR: &str = "segments";
 /// Bytes before each batch.
 pub(super) const ENTRY_HEADER_BYTES: usize = 32;
 pub(super) const FILE_HEADER_BYTES: usize = 32;
-const TRAILER_BYTES: usize = 32;
-const FILE_MAGIC: &[u8; 8] = b"PHSEGMT\n";
-const TRAILER_MAGIC: &[u8; 8] = b"PHSEGEND";
-const FILE_VERSION: u32 = 1;
-/// Written at once.
-const WRITE_BYTES: usize = 1024 * 1024;
+pub(super) const TRAILER_BYTES: usize = 32;
+pub(super) const FILE_MAGIC: &[u8; 8] = b"PHSEGMT\n";
+pub(super) const TRAILER_MAGIC: &[u8; 8] = b"PHSEGEND";
+pub(super) const FILE_VERSION: u32 = 1;
 /// Batches up to this size are copied out of a read, so that one of them does not keep the whole read in memory.
 const COPY_BATCH_BYTES: usize = 16 * 1024;
 
@@ -70,7 +67,7 @@ impl SegmentIndex {
         found.and_then(|at| self.extents.get(at)).map_or(&[], |(_, _, steps)| steps)
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend_from_slice(&(self.extents.len() as u32).to_le_bytes());
         for (log, extent, steps) in &self.extents {
@@ -256,23 +253,6 @@ impl SegmentCursor {
     }
 }
 
-fn encode_entry(log: LogId, base: u64, count: u32, len: u32) -> [u8; ENTRY_HEADER_BYTES] {
-    let mut out = Vec::with_capacity(ENTRY_HEADER_BYTES);
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&len.to_le_bytes());
-    out.extend_from_slice(&base.to_le_bytes());
-    out.extend_from_slice(&log.0.to_le_bytes());
-    out.extend_from_slice(&count.to_le_bytes());
-    out.extend_from_slice(&[0; 4]);
-    let crc = crc32c::crc32c(out.get(4..).unwrap_or_default());
-    let mut header = [0; ENTRY_HEADER_BYTES];
-    header.copy_from_slice(&out);
-    if let Some(place) = header.first_chunk_mut::<4>() {
-        *place = crc.to_le_bytes();
-    }
-    header
-}
-
 fn decode_entry(header: &[u8]) -> Option<(LogId, u64, u32, usize)> {
     let mut from = Decoder::new(header);
     let crc = from.u32()?;
@@ -281,117 +261,6 @@ fn decode_entry(header: &[u8]) -> Option<(LogId, u64, u32, usize)> {
     }
     let (len, base, log, count) = (from.u32()?, from.u64()?, from.u64()?, from.u32()?);
     Some((LogId(log), base, count, len as usize))
-}
-
-/// A batch on its way into a segment.
-pub(super) struct Moved {
-    pub(super) base: u64,
-    pub(super) count: u32,
-    pub(super) live: u64,
-    pub(super) max_ts: i64,
-    pub(super) bytes: Bytes,
-}
-
-impl Moved {
-    pub(super) fn new(base: u64, count: u32, live: u64, batch: &RecordBatch) -> Self {
-        Self { base, count, live, max_ts: batch.max_timestamp_ms(), bytes: batch.bytes() }
-    }
-}
-
-/// Writes a segment file.
-pub(super) struct SegmentWriter {
-    id: u64,
-    file: Arc<dyn DiskFile>,
-    buffer: Vec<u8>,
-    written: u64,
-    index: SegmentIndex,
-}
-
-impl SegmentWriter {
-    /// # Errors
-    /// The operating system's.
-    pub(super) fn create(disk: &dyn Disk, id: u64) -> io::Result<Self> {
-        let file = disk.open(&path_of(id), true)?;
-        let mut buffer = Vec::with_capacity(WRITE_BYTES / 4);
-        buffer.extend_from_slice(FILE_MAGIC);
-        buffer.extend_from_slice(&FILE_VERSION.to_le_bytes());
-        buffer.extend_from_slice(&[0; 4]);
-        buffer.extend_from_slice(&id.to_le_bytes());
-        let crc = crc32c::crc32c(&buffer);
-        buffer.extend_from_slice(&[0; 4]);
-        buffer.extend_from_slice(&crc.to_le_bytes());
-        Ok(Self { id, file, buffer, written: 0, index: SegmentIndex::default() })
-    }
-
-    fn pos(&self) -> u64 {
-        self.written + self.buffer.len() as u64
-    }
-
-    /// Adds a batch; those of a log come together and in order.
-    ///
-    /// # Errors
-    /// The operating system's.
-    pub(super) fn push(&mut self, log: LogId, moved: &Moved) -> io::Result<()> {
-        let pos = self.pos();
-        let len = (ENTRY_HEADER_BYTES + moved.bytes.len()) as u64;
-        if self.index.extents.last().is_none_or(|(last, _, _)| *last != log) {
-            let extent = Extent {
-                segment: self.id,
-                base: moved.base,
-                end: moved.base,
-                pos,
-                len: 0,
-                records: 0,
-                min_ts: i64::MAX,
-                max_ts: i64::MIN,
-            };
-            self.index.extents.push((log, extent, Vec::new()));
-        }
-        if let Some((_, extent, steps)) = self.index.extents.last_mut() {
-            extent.end = moved.base + u64::from(moved.count);
-            extent.len += len;
-            extent.records += moved.live;
-            extent.min_ts = extent.min_ts.min(moved.max_ts);
-            extent.max_ts = extent.max_ts.max(moved.max_ts);
-            match steps.last_mut() {
-                Some(step) if pos - step.pos < INDEX_STEP_BYTES => step.max_ts = step.max_ts.max(moved.max_ts),
-                _ => steps.push(IndexStep { base: moved.base, pos, max_ts: moved.max_ts }),
-            }
-        }
-        let batch_len = u32::try_from(moved.bytes.len()).unwrap_or(u32::MAX);
-        self.buffer.extend_from_slice(&encode_entry(log, moved.base, moved.count, batch_len));
-        self.buffer.extend_from_slice(&moved.bytes);
-        if self.buffer.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if !self.buffer.is_empty() {
-            self.file.write_at(&[IoSlice::new(&self.buffer)], self.written)?;
-            self.written += self.buffer.len() as u64;
-            self.buffer.clear();
-        }
-        Ok(())
-    }
-
-    /// Writes the footer and makes file and name durable.
-    ///
-    /// # Errors
-    /// The operating system's; the file is of no use then.
-    pub(super) fn finish(mut self, disk: &dyn Disk) -> io::Result<(Arc<Segment>, SegmentIndex)> {
-        let pos = self.pos();
-        let footer = self.index.encode();
-        self.buffer.extend_from_slice(&footer);
-        self.buffer.extend_from_slice(TRAILER_MAGIC);
-        self.buffer.extend_from_slice(&self.id.to_le_bytes());
-        self.buffer.extend_from_slice(&pos.to_le_bytes());
-        self.buffer.extend_from_slice(&(footer.len() as u32).to_le_bytes());
-        self.buffer.extend_from_slice(&crc32c::crc32c(&footer).to_le_bytes());
-        self.flush()?;
-        self.file.sync_data()?;
-        disk.sync_dir(Path::new(SEGMENT_DIR))?;
-        let segment = Segment { id: self.id, len_bytes: self.written, entries_end: pos };
-        Ok((Arc::new(segment), self.index))
-    }
 }
 
 /// The file's header, checked.

@@ -3,6 +3,7 @@
 
 mod crash;
 mod embedded;
+mod fixtures;
 mod memory;
 mod offline;
 mod suite;

@@ -10,8 +10,8 @@ use super::{CONSUMER, plain};
 const MEASURE: &str = "queue::tests::memory::fills_a_queue_and_tells_its_size";
 const KIND: &str = "POSTHOUSE_MEMORY_KIND";
 const MILLION: u64 = 1_000_000;
-/// What a queue and its window cost without a message beyond it.
-const FIXED: u64 = 1 << 20;
+/// What a queue, its window and the allocator's slack cost besides: resident memory is counted in what the allocator keeps, not what it gave out.
+const FIXED: u64 = 4 << 20;
 
 /// Resident memory of this process, in bytes.
 fn resident() -> u64 {

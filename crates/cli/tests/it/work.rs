@@ -1,0 +1,123 @@
+//! Messages: publish, consume, retry, dead letters, replay, request and reply.
+
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::harness::{Server, lines};
+
+#[test]
+fn messages_reach_the_queues_that_their_topic_is_bound_to() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    assert_eq!(server.run("topic create orders --retain 7d"), "topic \"orders\" created\n");
+    server.run("queue create created");
+    server.run("queue create eu");
+    server.run("binding create orders created --subject 'orders.*.created'");
+    server.run("binding create orders eu --header region=eu");
+
+    let said = server.run("publish orders.eu.created '{\"order\": 1}' --key c7 --header region=eu");
+    assert!(said.contains("at 0/0 to 2 queues"), "{said}");
+    server.run("publish orders.us.created plain");
+    let answer = server.run_with(
+        "publish --topic orders --ndjson - -o json",
+        "{\"subject\": \"orders.us.paid\", \"body\": [1]}\n\n{\"subject\": \"x\", \"text\": \"y\", \"headers\": {\"region\": \"eu\"}}\n",
+    );
+    assert_eq!(lines(&answer).iter().map(|one| one["queues"].clone()).collect::<Vec<_>>(), [json!(0), json!(1)]);
+
+    let taken = lines(&server.run("consume created --wait 0s -o json"));
+    assert_eq!(taken.len(), 2);
+    assert_eq!(taken[0]["message"]["body"], json!({"order": 1}));
+    assert_eq!(taken[0]["message"]["headers"], json!({"region": "eu"}));
+    assert_eq!(taken[1]["message"]["text"], json!("plain"));
+    assert_eq!(server.run("consume eu --ack none --body"), "{\"order\": 1}\ny\n");
+    assert_eq!(server.run("consume eu --wait 0s --body"), "{\"order\": 1}\ny\n", "a peek takes nothing");
+    assert_eq!(server.run("consume eu --wait 0s --body"), "", "they were acknowledged");
+}
+
+#[test]
+fn a_publish_that_nothing_takes_is_refused_with_what_to_do() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.run("topic create orders");
+    let said = server.fails(4, "publish orders.x y");
+    assert!(said.contains("went nowhere") && said.contains("binding create"), "{said}");
+}
+
+#[test]
+fn a_command_that_fails_sends_its_message_through_retries_to_the_dead_letters_and_back() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.run("queue create payment --max-attempts 2 --retry-initial 10ms --retry-cap 20ms");
+    server.run("publish --queue payment poison");
+    server.run("publish --queue payment good");
+    // The good one passes, the bad one comes twice.
+    let script = "read body; test \"$body\" = good || exit 9";
+    server.run(&format!("consume payment --max 3 --exec '{script}'"));
+    server.until("dlq show payment -o json", |said| said.contains("poison"));
+    let shown = server.run("dlq show payment");
+    assert!(shown.contains("max-attempts") && shown.contains("exit code 9"), "{shown}");
+    assert!(server.run("dlq list").contains("payment.dlq"), "{shown}");
+    assert_eq!(server.run("dlq redrive payment"), "1 of 1 messages moved\n");
+    assert_eq!(server.run("consume payment --wait 5s --max 1 --body"), "poison\n");
+
+    // One that is of no use to try again goes there at once.
+    server.run("publish --queue payment broken");
+    server.run("consume payment --max 1 --exec 'exit 65' --reject-exit 65");
+    server.until("dlq show payment -o json", |said| said.contains("broken"));
+}
+
+#[test]
+fn a_message_taken_by_hand_is_settled_by_its_receipt() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.run("queue create work --retry-initial 10ms");
+    server.run("publish --queue work x");
+    let take = || lines(&server.run("consume work --ack manual --max 1 --wait 30s -o json"))[0].clone();
+    let first = take();
+    let receipt = first["receipt"].as_str().unwrap();
+    server.run(&format!("queue extend work {receipt} --by 1m"));
+    server.run(&format!("queue nack work {receipt} --error later --after 0s"));
+    let again = take();
+    assert_eq!(again["attempt"], json!(2));
+    let receipt = again["receipt"].as_str().unwrap();
+    server.run(&format!("queue ack work {receipt}"));
+    let said = server.fails(4, &format!("queue ack work {receipt}"));
+    assert!(said.contains("hint"), "{said}");
+}
+
+#[test]
+fn a_topic_is_read_again_from_any_place() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.run("topic create log --retain forever");
+    server.run_with("publish log.line --lines -", "a\nb\nc\n");
+    let read = |from: &str| server.run(&format!("consume --topic log --from {from} --wait 0s --body"));
+    assert_eq!(read("earliest"), "a\nb\nc\n");
+    assert_eq!(read("1"), "b\nc\n");
+    assert_eq!(read("latest"), "");
+    assert_eq!(read("1970-01-01T00:00:00Z"), "a\nb\nc\n");
+    assert_eq!(read("2100-01-01T00:00:00Z"), "");
+
+    server.run("group create audit --topic log");
+    let follow = "consume --topic log --group audit --body --wait 0s";
+    assert_eq!(server.run(&format!("{follow} --max 2")), "a\nb\n");
+    assert_eq!(server.run(follow), "c\n");
+    assert_eq!(server.run(follow), "");
+    assert!(server.run("group seek audit 1").contains("next 1"));
+    assert_eq!(server.run(follow), "b\nc\n");
+}
+
+#[test]
+fn a_request_is_answered_and_one_that_nobody_could_answer_fails_at_once() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let said = server.fails(6, "request math.double 21 --timeout 30s");
+    assert!(said.contains("nobody answers"), "{said}");
+    let mut replier = server.command("reply 'math.*' --max 2 --exec 'read n; echo -n $((n * 2))'");
+    let mut replier = replier.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    server.until("status -o json", |said| said.contains("\"live_subscriptions\": 1"));
+    assert_eq!(server.run("request math.double 21 --timeout 30s"), "42\n");
+    assert_eq!(server.run("request math.double 4 --timeout 30s"), "8\n");
+    assert!(replier.wait().unwrap().success());
+}

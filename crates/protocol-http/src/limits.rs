@@ -1,0 +1,52 @@
+//! Every bound on what an HTTP or WebSocket client may ask for, by name. The head of a request is bounded in `serve`.
+
+use std::time::Duration;
+
+/// Largest JSON body of an administrative request, in bytes.
+pub const MAX_JSON_BYTES: usize = 1024 * 1024;
+/// Longest pause between two pieces of a request's body.
+pub const BODY_IDLE: Duration = Duration::from_secs(15);
+/// Longest time for a whole request body.
+pub const BODY_TOTAL: Duration = Duration::from_secs(300);
+/// Most messages or records of one answer.
+pub const MAX_ANSWER_MESSAGES: usize = 1000;
+/// Bytes of messages in one answer, if the request says nothing; one message is given even if it weighs more.
+pub const ANSWER_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes of messages in one answer, whatever the request says.
+pub const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
+/// Longest wait of a long poll or a request.
+pub const MAX_WAIT: Duration = Duration::from_secs(60);
+/// Wait of a request that says nothing.
+pub const REQUEST_WAIT: Duration = Duration::from_secs(5);
+/// Most settlements of one request or frame.
+pub const MAX_SETTLEMENTS: usize = 10_000;
+/// Entities on a page, if the request says nothing.
+pub const PAGE: usize = 1000;
+/// Entities on a page, whatever the request says.
+pub const MAX_PAGE: usize = 10_000;
+/// How often a stream without news sends a comment, so that proxies keep it and a dead client is noticed.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Largest WebSocket frame from a client, in bytes.
+pub const MAX_FRAME_BYTES: usize = 24 * 1024 * 1024;
+/// Most publishes and settlements of a WebSocket that are under way; beyond, the socket is not read.
+pub const MAX_PIPELINED: usize = 128;
+/// Most consumers, subscriptions and tails of a WebSocket.
+pub const MAX_STREAMS: usize = 256;
+/// Most requests of a WebSocket that wait for an answer.
+pub const MAX_REQUESTS: usize = 256;
+/// Most credit of a consumer or tail.
+pub const MAX_CREDIT: usize = 100_000;
+/// Most messages that a WebSocket's consumer takes at a time.
+pub const CONSUME_MESSAGES: usize = 64;
+/// Most bytes that a WebSocket's consumer takes at a time.
+pub const CONSUME_BYTES: u64 = 1024 * 1024;
+/// Frames that wait to be written to a WebSocket.
+pub const OUTBOUND_FRAMES: usize = 64;
+/// How long a client may take to read one frame before its WebSocket is closed.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a silent WebSocket is pinged.
+pub const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// A WebSocket that sends nothing, not even a pong, for so long is closed.
+pub const SILENCE: Duration = Duration::from_secs(95);
+/// Longest name of a consumer, subscription or tail of a WebSocket, in bytes.
+pub const MAX_STREAM_ID_BYTES: usize = 255;

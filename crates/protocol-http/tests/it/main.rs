@@ -1,0 +1,10 @@
+//! The router over a broker on a log in memory.
+
+mod harness;
+
+mod admin;
+mod cloudevents;
+mod consume;
+mod errors;
+mod replay;
+mod ws;
