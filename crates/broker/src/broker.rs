@@ -1,7 +1,5 @@
 //! The broker: what every session shares.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,14 +7,14 @@ use std::time::Duration;
 use log::{EngineState, Log};
 use types::{Clock, check_name};
 
-use crate::access::{Credentials, Principal, new_token};
-use crate::definitions::{CredentialRecord, NamespaceConfig, Permissions, UserConfig};
+use crate::access::{Credentials, Grants, Principal};
+use crate::definitions::NamespaceConfig;
 use crate::errors::{AccessError, DeclareError, StorageError};
 use crate::meta::MetaRecord;
-use crate::session::{Change, Session};
+use crate::session::{Change, Resolved, Session, to_the_end};
 use crate::shared::{Namespace, Shared};
 use crate::topics::Topic;
-use crate::validate::{validate_namespace, validate_user};
+use crate::validate::validate_namespace;
 use crate::views::{Declared, NamespaceInfo, PushQueue, QueueInfo, TopicInfo};
 
 /// The namespace that always exists.
@@ -42,47 +40,6 @@ pub struct BrokerOptions {
 impl Default for BrokerOptions {
     fn default() -> Self {
         Self { memory_high_bytes: 256 * 1024 * 1024, anonymous: true, auth_cache: crate::defaults::AUTH_CACHE }
-    }
-}
-
-/// A user as shown: no secret.
-#[derive(Clone, Debug, PartialEq)]
-pub struct UserInfo {
-    /// Name.
-    pub name: String,
-    /// Whether it may do everything.
-    pub admin: bool,
-    /// Whether it has a password.
-    pub has_password: bool,
-    /// Its tokens: id, description, end (milliseconds since 1970).
-    pub tokens: Vec<(String, String, Option<i64>)>,
-    /// By namespace.
-    pub permissions: BTreeMap<String, Permissions>,
-    /// Tags.
-    pub tags: Vec<String>,
-}
-
-/// A change of a user; what is `None` stays.
-#[derive(Clone, Default, PartialEq)]
-pub struct UserChange {
-    /// A new password.
-    pub password: Option<String>,
-    /// May do everything.
-    pub admin: Option<bool>,
-    /// Permissions, by namespace; `None` inside removes them.
-    pub permissions: Vec<(String, Option<Permissions>)>,
-    /// Tags.
-    pub tags: Option<Vec<String>>,
-}
-
-impl fmt::Debug for UserChange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UserChange")
-            .field("password", &self.password.as_ref().map(|_| "..."))
-            .field("admin", &self.admin)
-            .field("permissions", &self.permissions)
-            .field("tags", &self.tags)
-            .finish()
     }
 }
 
@@ -174,15 +131,22 @@ impl Broker {
     pub fn session(&self, principal: &Principal, namespace: &str) -> Result<Session, AccessError> {
         let missing = || AccessError::NoSuchNamespace(namespace.to_owned());
         let space = self.shared.namespaces.read().get(namespace).cloned().ok_or_else(missing)?;
-        let grants = self.shared.users.grants(principal, namespace).ok_or(AccessError::Unauthenticated)?;
+        let grants = self.grants(principal, namespace)?;
         if !grants.sees_namespace() {
             return Err(missing());
         }
         Ok(Session::new(self.clone(), principal.clone(), space))
     }
 
-    fn require_admin(&self, by: &Principal, what: &str) -> Result<(), AccessError> {
-        self.shared.users.grants(by, DEFAULT_NAMESPACE).ok_or(AccessError::Unauthenticated)?.require_admin(what)
+    fn grants(&self, by: &Principal, namespace: &str) -> Result<Grants, AccessError> {
+        if by.expires().is_some_and(|end| end <= self.shared.clock.now().wall) {
+            return Err(AccessError::Unauthenticated);
+        }
+        self.shared.users.grants(by, namespace).ok_or(AccessError::Unauthenticated)
+    }
+
+    pub(crate) fn require_admin(&self, by: &Principal, what: &str) -> Result<(), AccessError> {
+        self.grants(by, DEFAULT_NAMESPACE)?.require_admin(what)
     }
 
     /// Makes or changes a namespace. Administrators only, as all below.
@@ -198,6 +162,15 @@ impl Broker {
         check_name(name)?;
         self.require_admin(by, "namespaces")?;
         validate_namespace(&config)?;
+        let (broker, name) = (self.clone(), name.to_owned());
+        to_the_end(async move { broker.put_namespace_now(&name, config).await }).await
+    }
+
+    async fn put_namespace_now(
+        &self,
+        name: &str,
+        config: NamespaceConfig,
+    ) -> Result<(Declared, NamespaceInfo), DeclareError> {
         let mut change = Change::begin(&self.shared).await;
         let existing = self.shared.namespaces.read().get(name).cloned();
         let (id, declared) = match &existing {
@@ -208,11 +181,15 @@ impl Broker {
             None => (change.meta.new_id(), Declared::Created),
         };
         change.record(MetaRecord::PutNamespace { id: id.0, name: name.to_owned(), config: config.clone() });
+        let resolved = existing.map(|space| {
+            let resolved = Resolved::plan(&space, &mut change, &space.policies(), &config);
+            (space, resolved)
+        });
         let _held = change.commit(&self.shared).await?;
-        let space = match existing {
-            Some(space) => {
+        let space = match resolved {
+            Some((space, resolved)) => {
                 *space.config.write() = Arc::new(config);
-                crate::session::apply_policies(&self.shared, &space);
+                resolved.put_into_force(&self.shared, &space);
                 space
             }
             None => {
@@ -225,7 +202,7 @@ impl Broker {
         Ok((declared, space.info()))
     }
 
-    /// Deletes a namespace and all it holds. `default` cannot be deleted.
+    /// Deletes a namespace and all it holds, users' permissions in it included. `default` cannot be deleted.
     ///
     /// # Errors
     /// See [`DeclareError`].
@@ -235,6 +212,12 @@ impl Broker {
         if name == DEFAULT_NAMESPACE {
             return Err(DeclareError::InUse { entity, by: "it is the default and always exists".to_owned() });
         }
+        let (broker, name) = (self.clone(), name.to_owned());
+        to_the_end(async move { broker.delete_namespace_now(&name).await }).await
+    }
+
+    async fn delete_namespace_now(&self, name: &str) -> Result<(), DeclareError> {
+        let entity = format!("namespace {name:?}");
         let mut change = Change::begin(&self.shared).await;
         let space = self.shared.namespaces.read().get(name).cloned();
         let space = space.ok_or(DeclareError::NotFound { entity })?;
@@ -255,8 +238,18 @@ impl Broker {
             change.remove_log(topic.state.owned());
         }
         groups.iter().for_each(|group| change.remove_log(group.owned()));
+        // Another namespace of this name must not be open to those who could enter this one.
+        let mut users = self.shared.users.list();
+        users.retain_mut(|(_, config)| config.permissions.remove(name).is_some());
+        for (name, config) in &users {
+            change.record(MetaRecord::PutUser { name: name.clone(), config: config.clone() });
+        }
         let _held = change.commit(&self.shared).await?;
         self.shared.namespaces.write().remove(name);
+        space.delete();
+        for (name, config) in users {
+            self.shared.users.put(&name, config);
+        }
         *space.entities.write() = crate::shared::Entities::default();
         let now = self.shared.clock.now();
         for queue in queues {
@@ -266,7 +259,7 @@ impl Broker {
             queue.delete(now);
         }
         topics.iter().for_each(|topic| topic.delete());
-        space.live.close();
+        groups.iter().for_each(|group| group.delete());
         self.shared.changed();
         Ok(())
     }
@@ -279,159 +272,12 @@ impl Broker {
         let spaces: Vec<_> = self.shared.namespaces.read().values().cloned().collect();
         let mut visible = Vec::new();
         for space in spaces {
-            let grants = self.shared.users.grants(by, &space.name).ok_or(AccessError::Unauthenticated)?;
+            let grants = self.grants(by, &space.name)?;
             if grants.sees_namespace() {
                 visible.push(space.info());
             }
         }
         Ok(visible)
-    }
-
-    /// Makes or changes a user; what is `None` stays as it is. The password is hashed here (tens of milliseconds of CPU).
-    ///
-    /// # Errors
-    /// See [`DeclareError`].
-    pub async fn put_user(&self, by: &Principal, name: &str, change: UserChange) -> Result<Declared, DeclareError> {
-        check_name(name)?;
-        self.require_admin(by, "users")?;
-        let password = match change.password.clone() {
-            Some(password) => Some(self.hash(password).await?),
-            None => None,
-        };
-        let held = Change::begin(&self.shared).await;
-        let before = self.shared.users.get(name);
-        let mut config = before.clone().unwrap_or_default();
-        if let Some(password) = password {
-            config.credentials.retain(|credential| !matches!(credential, CredentialRecord::Argon2 { .. }));
-            config.credentials.push(password);
-        }
-        config.admin = change.admin.unwrap_or(config.admin);
-        config.tags = change.tags.unwrap_or(config.tags);
-        for (namespace, permissions) in change.permissions {
-            match permissions {
-                Some(permissions) => config.permissions.insert(namespace, permissions),
-                None => config.permissions.remove(&namespace),
-            };
-        }
-        if before.is_none() && !self.has_users() && !config.admin {
-            let why = "the first user must be an administrator, or nobody could administer the broker".to_owned();
-            return Err(DeclareError::Invalid { field: "admin".to_owned(), why });
-        }
-        if before.as_ref().is_some_and(|before| before.admin) && !config.admin {
-            self.check_not_last_admin(name)?;
-        }
-        validate_user(&config)?;
-        if before.as_ref() == Some(&config) {
-            return Ok(Declared::Unchanged);
-        }
-        self.store_user(held, name, config).await?;
-        Ok(if before.is_some() { Declared::Updated } else { Declared::Created })
-    }
-
-    /// Makes an administrator while there are no users, with nobody's leave: for a start that is configured with a password.
-    ///
-    /// # Errors
-    /// See [`DeclareError`]; [`DeclareError::InUse`] if there is a user.
-    pub async fn create_first_admin(&self, name: &str, password: String) -> Result<(), DeclareError> {
-        check_name(name)?;
-        let password = self.hash(password).await?;
-        let change = Change::begin(&self.shared).await;
-        if self.has_users() {
-            return Err(DeclareError::InUse { entity: "the broker".to_owned(), by: "it has users".to_owned() });
-        }
-        let config = UserConfig { credentials: vec![password], admin: true, ..UserConfig::default() };
-        self.store_user(change, name, config).await
-    }
-
-    async fn hash(&self, password: String) -> Result<CredentialRecord, DeclareError> {
-        let shared = Arc::clone(&self.shared);
-        let hashed = tokio::task::spawn_blocking(move || shared.users.hash_password(&password)).await;
-        let invalid = |why: String| DeclareError::Invalid { field: "password".to_owned(), why };
-        hashed.map_err(|error| invalid(error.to_string()))?.map_err(|error| invalid(error.to_string()))
-    }
-
-    /// Nobody could make users any more.
-    fn check_not_last_admin(&self, name: &str) -> Result<(), DeclareError> {
-        let others = self.shared.users.list().into_iter().any(|(other, config)| other != name && config.admin);
-        if others {
-            return Ok(());
-        }
-        let by = "it is the only administrator; make another one first".to_owned();
-        Err(DeclareError::InUse { entity: format!("user {name:?}"), by })
-    }
-
-    async fn store_user(&self, mut change: Change, name: &str, config: UserConfig) -> Result<(), DeclareError> {
-        change.record(MetaRecord::PutUser { name: name.to_owned(), config: config.clone() });
-        let _held = change.commit(&self.shared).await?;
-        self.shared.users.put(name, config);
-        Ok(())
-    }
-
-    /// Deletes a user; its sessions end at their next operation.
-    ///
-    /// # Errors
-    /// See [`DeclareError`].
-    pub async fn delete_user(&self, by: &Principal, name: &str) -> Result<(), DeclareError> {
-        self.require_admin(by, "users")?;
-        let mut change = Change::begin(&self.shared).await;
-        let missing = || DeclareError::NotFound { entity: format!("user {name:?}") };
-        let user = self.shared.users.get(name).ok_or_else(missing)?;
-        if user.admin && self.shared.users.len() > 1 {
-            self.check_not_last_admin(name)?;
-        }
-        change.record(MetaRecord::DeleteUser { name: name.to_owned() });
-        let _held = change.commit(&self.shared).await?;
-        self.shared.users.remove(name);
-        Ok(())
-    }
-
-    /// All users, by name.
-    ///
-    /// # Errors
-    /// See [`DeclareError`].
-    pub fn users(&self, by: &Principal) -> Result<Vec<UserInfo>, DeclareError> {
-        self.require_admin(by, "users")?;
-        Ok(self.shared.users.list().into_iter().map(user_info).collect())
-    }
-
-    /// Makes an API token; the whole token is shown only here. `expires_at` in milliseconds since 1970.
-    ///
-    /// # Errors
-    /// See [`DeclareError`].
-    pub async fn create_token(
-        &self,
-        by: &Principal,
-        user: &str,
-        description: &str,
-        expires_at: Option<i64>,
-    ) -> Result<String, DeclareError> {
-        self.require_admin(by, "users")?;
-        let change = Change::begin(&self.shared).await;
-        let missing = || DeclareError::NotFound { entity: format!("user {user:?}") };
-        let mut config = self.shared.users.get(user).ok_or_else(missing)?;
-        let invalid = |why: String| DeclareError::Invalid { field: "token".to_owned(), why };
-        let (text, record) =
-            new_token(description, expires_at.map(types::Timestamp)).map_err(|error| invalid(error.to_string()))?;
-        config.credentials.push(record);
-        validate_user(&config)?;
-        self.store_user(change, user, config).await?;
-        Ok(text)
-    }
-
-    /// Revokes a token by its id.
-    ///
-    /// # Errors
-    /// See [`DeclareError`].
-    pub async fn revoke_token(&self, by: &Principal, id: &str) -> Result<(), DeclareError> {
-        self.require_admin(by, "users")?;
-        let change = Change::begin(&self.shared).await;
-        let missing = || DeclareError::NotFound { entity: format!("token {id:?}") };
-        let user = self.shared.users.token_owner(id).ok_or_else(missing)?;
-        let mut config = self.shared.users.get(&user).ok_or_else(missing)?;
-        config
-            .credentials
-            .retain(|credential| !matches!(credential, CredentialRecord::Token { id: have, .. } if have == id));
-        self.store_user(change, &user, config).await
     }
 
     /// The log's health and counters.
@@ -545,22 +391,5 @@ impl Broker {
     pub fn internal_session(&self, namespace: &str) -> Option<Session> {
         let space = self.shared.namespaces.read().get(namespace).cloned()?;
         Some(Session::new(self.clone(), Principal::internal(), space))
-    }
-}
-
-fn user_info((name, config): (String, UserConfig)) -> UserInfo {
-    let token = |credential: &CredentialRecord| match credential {
-        CredentialRecord::Token { id, description, expires_at, .. } => {
-            Some((id.clone(), description.clone(), *expires_at))
-        }
-        CredentialRecord::Argon2 { .. } => None,
-    };
-    UserInfo {
-        name,
-        admin: config.admin,
-        has_password: config.credentials.iter().any(|credential| matches!(credential, CredentialRecord::Argon2 { .. })),
-        tokens: config.credentials.iter().filter_map(token).collect(),
-        permissions: config.permissions,
-        tags: config.tags,
     }
 }

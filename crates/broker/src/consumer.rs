@@ -6,6 +6,7 @@ use std::time::Duration;
 use types::Now;
 use types::limits::MAX_LEASE;
 
+use crate::access::Action;
 use crate::errors::{ConsumeError, SettleError};
 use crate::queue::{ConsumerId, ConsumerRules, Credit, Delivery, Settle};
 use crate::queues::{QueueOwner, WaitSlot, Waiter};
@@ -97,6 +98,8 @@ impl Consumer {
         if self.queue.is_deleted() || self.session.shared().is_closed() {
             return Err(ConsumeError::Deleted(self.queue.name.to_string()));
         }
+        // The user may have lost the permission, or gone, since.
+        self.session.may(Action::Read, "queue", &self.queue.name)?;
         let (shared, now) = (self.session.shared(), self.session.now());
         let (mut out, mut slot) = (Vec::new(), None);
         {

@@ -1,7 +1,7 @@
 //! Groups at work: the owner of each group's state machine, and its log.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,8 +29,10 @@ pub(crate) struct GroupOwner {
     config: RwLock<Arc<GroupConfig>>,
     pub(crate) machine: Mutex<Group>,
     /// Held over a commit of offsets, so that records are applied in the order in which they are written.
-    committing: tokio::sync::Mutex<()>,
+    committing: Arc<tokio::sync::Mutex<()>>,
     since_snapshot: AtomicU64,
+    deleted: AtomicBool,
+    fetches: AtomicU64,
 }
 
 impl GroupOwner {
@@ -41,8 +43,10 @@ impl GroupOwner {
             owned,
             config: RwLock::new(Arc::new(config)),
             machine: Mutex::new(Group::new(owned.epoch, partitions)),
-            committing: tokio::sync::Mutex::default(),
+            committing: Arc::default(),
             since_snapshot: AtomicU64::new(0),
+            deleted: AtomicBool::new(false),
+            fetches: AtomicU64::new(0),
         }
     }
 
@@ -73,6 +77,20 @@ impl GroupOwner {
         *self.config.write() = Arc::new(config);
     }
 
+    /// Puts a member's partitions in the order to look at them: each fetch begins with another one, so that a busy one starves none.
+    pub(crate) fn turn(&self, partitions: &mut [u32]) {
+        let turn = self.fetches.fetch_add(1, Ordering::Relaxed).checked_rem(partitions.len() as u64);
+        partitions.rotate_left(turn.and_then(|turn| usize::try_from(turn).ok()).unwrap_or(0));
+    }
+
+    pub(crate) fn delete(&self) {
+        self.deleted.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
     /// How long a member lives without a sign of life.
     pub(crate) fn session(&self) -> Duration {
         self.config.read().session_ms.map_or(DEFAULT_SESSION, Duration::from_millis)
@@ -85,16 +103,17 @@ impl GroupOwner {
         machine.take_events(&mut Vec::new());
     }
 
-    /// Makes changes of offsets durable, then puts them into force. `make` checks them, with the order of changes settled.
+    /// Makes changes of offsets durable, then puts them into force, even if nobody waits for it any more. `make` checks them, with the
+    /// order of changes settled.
     ///
     /// # Errors
     /// Those of `make`, and the storage's.
     pub(crate) async fn change<E: From<StorageError>>(
-        &self,
+        self: &Arc<Self>,
         shared: &Arc<Shared>,
         make: impl FnOnce(&mut Group) -> Result<Vec<GroupRecord>, E>,
     ) -> Result<(), E> {
-        let _order = self.committing.lock().await;
+        let order = Arc::clone(&self.committing).lock_owned().await;
         let now = shared.clock.now();
         let mut records = make(&mut self.machine.lock())?;
         if records.is_empty() {
@@ -109,20 +128,35 @@ impl GroupOwner {
         let mut transaction = Transaction::new();
         transaction.at_least(Durability::Fsync);
         transaction.operation(self.owned.target(Operation::Append(Append { batch, selection: None, weight: 0 })));
-        let written = transaction.commit(shared).await.map_err(StorageError::from)?;
+        let (send, receive) = tokio::sync::oneshot::channel();
+        let (group, shared) = (Arc::clone(self), Arc::clone(shared));
+        transaction.submit(&Arc::clone(&shared), move |result| {
+            let result = result.map(|written| {
+                let snapshot_at = written.first().map(|written| written.base).filter(|_| snapshot);
+                group.take_up(&shared, records, snapshot_at);
+            });
+            drop(order);
+            drop(send.send(result));
+        });
+        let stopped = || StorageError::Unknown("the storage stopped".to_owned());
+        receive.await.map_err(|_| stopped())?.map_err(StorageError::from)?;
+        Ok(())
+    }
+
+    /// Puts into force what is durable; what a snapshot replaces goes.
+    fn take_up(&self, shared: &Arc<Shared>, records: Vec<GroupRecord>, snapshot_at: Option<Offset>) {
         self.since_snapshot.fetch_add(records.len() as u64, Ordering::Relaxed);
         {
             let mut machine = self.machine.lock();
             records.into_iter().for_each(|record| machine.apply(record));
         }
-        if snapshot && let Some(written) = written.first() {
+        if let Some(base) = snapshot_at {
             self.since_snapshot.store(0, Ordering::Relaxed);
             let mut trim = Transaction::new();
             trim.at_least(Durability::Os);
-            trim.operation(self.owned.target(Operation::Trim(written.base)));
+            trim.operation(self.owned.target(Operation::Trim(base)));
             trim.submit(shared, |_| {});
         }
-        Ok(())
     }
 
     /// A snapshot of what holds, in front of the changes.

@@ -34,12 +34,13 @@ mod state_log;
 mod ticking;
 mod topics;
 mod transaction;
+mod users;
 pub mod validate;
 mod value_codec;
 pub mod views;
 
 pub use access::{Credentials, Principal};
-pub use broker::{Broker, BrokerMetrics, BrokerOptions, UserChange, UserInfo};
+pub use broker::{Broker, BrokerMetrics, BrokerOptions};
 pub use consumer::{Consumer, ConsumerOptions};
 pub use errors::{
     AccessError, ConsumeError, DeclareError, PublishError, ReplayError, RequestError, SettleError, StorageError,
@@ -49,3 +50,4 @@ pub use receipt::{BadReceipt, Receipt};
 pub use session::{
     Expect, ExpectOf, ProducerStamp, PublishOptions, PublishTo, Read, ReadAnswer, Receive, Redrive, Session,
 };
+pub use users::{UserChange, UserInfo};

@@ -249,3 +249,40 @@ pub(crate) fn meta_batch(records: &[MetaRecord], now: Timestamp) -> Result<Recor
         records.iter().map(|record| serde_json::to_vec(record).map(Bytes::from)).collect();
     plain_batch(&encoded.map_err(|error| StorageError::Unavailable(error.to_string()))?, now)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written by the first version, and read by every later one.
+    const FIXTURE: &str = r#"{"record":"next-id","id":1031}
+{"record":"put-namespace","id":1,"name":"default","config":{}}
+{"record":"put-topic","namespace":1,"id":2,"name":"t","config":{"router":{"kind":"consistent-hash","header":"h"},"retention":{"compact":true},"captures":["a.>"]}}
+{"record":"put-queue","namespace":1,"id":3,"name":"q","config":{"dead_letter":{"topic":{"topic":"t","subject":null}},"retry":{"max_attempts":3}}}
+{"record":"put-binding","namespace":1,"id":4,"config":{"topic":"t","target":{"queue":"q"},"filter":"all"}}
+{"record":"put-group","namespace":1,"id":5,"name":"g","config":{"topic":"t","start":"latest"}}
+{"record":"put-policy","namespace":1,"id":6,"name":"p","config":{"pattern":"*","applies_to":"all","overrides":{"ttl_ms":5}}}
+{"record":"put-user","name":"u","config":{"admin":true}}
+{"record":"put-queue","namespace":1,"id":7,"name":"gone","config":{}}
+{"record":"delete-queue","id":7}"#;
+
+    #[test]
+    fn definitions_of_the_first_version_are_read_and_a_snapshot_of_them_gives_the_same() {
+        let mut definitions = Definitions::default();
+        FIXTURE.lines().for_each(|line| definitions.apply(serde_json::from_str(line).unwrap()));
+        assert_eq!((definitions.next_id, definitions.applied, definitions.len()), (1_031, 10, 8));
+        assert_eq!(definitions.queues.len(), 1);
+        let topic = &definitions.topics[&EntityId(2)];
+        assert_eq!((topic.name.as_str(), topic.config.captures.as_deref()), ("t", Some(&["a.>".to_owned()][..])));
+        let mut again = Definitions::default();
+        for record in definitions.snapshot() {
+            let text = serde_json::to_string(&record).unwrap();
+            again.apply(serde_json::from_str(&text).unwrap());
+        }
+        assert_eq!(again, Definitions { applied: again.applied, ..definitions.clone() });
+        assert_eq!(again.applied, definitions.len());
+        definitions.apply(MetaRecord::DeleteNamespace { id: 1 });
+        assert_eq!(definitions.len(), 2, "the bound on ids, and the user");
+        assert!(serde_json::from_str::<MetaRecord>(r#"{"record":"put-star","id":1}"#).is_err());
+    }
+}

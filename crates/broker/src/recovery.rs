@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use log::{Append, Cleanup, Commit, CommitOutcome, Durability, Log, LogConfig, Opened, Operation, Target};
+use log::{Append, Cleanup, Commit, CommitOutcome, Durability, Log, LogConfig, OpenError, Opened, Operation, Target};
 use types::{Clock, EntityId, Epoch, LogId, Offset};
 
 use crate::access::{Users, UsersOptions};
@@ -14,18 +14,19 @@ use crate::groups::GroupOwner;
 use crate::meta::{Definitions, MetaRecord, Named, meta_batch};
 use crate::queues::QueueOwner;
 use crate::session::{
-    capture_rule, define_queue, define_topic, install_queue, install_topic, router_binding, router_topic,
+    capture_rule, define_queue, define_topic, install_queue, install_topic, is_volatile, keep_log, router_binding,
+    router_topic,
 };
 use crate::shared::{META_LOG, MetaState, Namespace, Shared, log_of, read_all, state_log_of};
 use crate::topics::Topic;
-use crate::transaction::{CommitFailure, Owned};
+use crate::transaction::{CommitFailure, Owned, Transaction};
 use crate::views::PolicyInfo;
 
 /// Records of definitions that a start tolerates beyond what they define, before it writes a snapshot.
 const MAX_STALE_RECORDS: u64 = 1_000;
 
 /// Logs just taken over.
-type Logs = HashMap<LogId, Opened>;
+type Logs = HashMap<LogId, Result<Opened, OpenError>>;
 
 /// Starts a broker.
 ///
@@ -33,8 +34,38 @@ type Logs = HashMap<LogId, Opened>;
 /// If the log cannot be opened, or what it holds cannot be read.
 pub(crate) fn open(log: Arc<dyn Log>, clock: Arc<dyn Clock>, options: BrokerOptions) -> Result<Broker, StorageError> {
     let meta = open_meta(&*log, &*clock)?;
-    let mut definitions = Definitions::default();
-    read_all(&*log, META_LOG, &mut |value| {
+    let mut definitions = read_definitions(&*log)?;
+    if !definitions.namespaces.values().any(|(name, _)| name == DEFAULT_NAMESPACE) {
+        let (id, name) = (definitions.next_id, DEFAULT_NAMESPACE.to_owned());
+        let record = MetaRecord::PutNamespace { id, name, config: NamespaceConfig::default() };
+        write_meta(&*log, &*clock, meta, std::slice::from_ref(&record))?;
+        definitions.apply(record);
+    } else if is_stale(definitions.applied, definitions.len()) {
+        snapshot_meta(&*log, &*clock, meta, &definitions)?;
+        definitions.applied = definitions.len();
+    }
+    let (next_id, needed) = (definitions.next_id, definitions.len());
+    let state = MetaState { owned: meta, next_id, recorded_ids: next_id, records: definitions.applied, needed };
+    let users =
+        Users::new(UsersOptions { anonymous: options.anonymous, cache: options.auth_cache, ..Default::default() })
+            .map_err(|error| StorageError::Unavailable(error.to_string()))?;
+    for (name, config) in std::mem::take(&mut definitions.users) {
+        users.put(&name, config);
+    }
+    let shared = Arc::new(Shared::new(log, clock, options, state, users));
+    restore(&shared, definitions)?;
+    Ok(Broker::from_shared(shared))
+}
+
+/// Whether a log of definitions is so much longer than what it defines that a snapshot is due.
+fn is_stale(records: u64, needed: u64) -> bool {
+    records.saturating_sub(needed) > MAX_STALE_RECORDS + needed
+}
+
+/// What the log of definitions says.
+fn read_definitions(log: &dyn Log) -> Result<Definitions, StorageError> {
+    let mut definitions = Definitions { next_id: 1, ..Definitions::default() };
+    read_all(log, META_LOG, &mut |value| {
         definitions.apply(
             serde_json::from_slice(value).map_err(|error| {
                 StorageError::Damaged(format!("a record of the definitions cannot be read: {error}"))
@@ -42,26 +73,36 @@ pub(crate) fn open(log: Arc<dyn Log>, clock: Arc<dyn Clock>, options: BrokerOpti
         );
         Ok(())
     })?;
-    definitions.next_id = definitions.next_id.max(1);
-    let stale = definitions.applied.saturating_sub(definitions.len());
-    if !definitions.namespaces.values().any(|(name, _)| name == DEFAULT_NAMESPACE) {
-        let (id, name) = (definitions.next_id, DEFAULT_NAMESPACE.to_owned());
-        let record = MetaRecord::PutNamespace { id, name, config: NamespaceConfig::default() };
-        write_meta(&*log, &*clock, meta, std::slice::from_ref(&record))?;
-        definitions.apply(record);
-    } else if stale > MAX_STALE_RECORDS + definitions.len() {
-        snapshot_meta(&*log, &*clock, meta, &definitions)?;
+    Ok(definitions)
+}
+
+/// Snapshots the definitions while the broker runs, when that is due and nobody is changing any.
+///
+/// # Errors
+/// If the log cannot be read or does not take the snapshot; nothing is lost then.
+pub(crate) async fn shorten_definitions(shared: &Arc<Shared>) -> Result<(), StorageError> {
+    let Ok(mut meta) = Arc::clone(&shared.meta).try_lock_owned() else { return Ok(()) };
+    if !is_stale(meta.records, meta.needed) || shared.is_closed() {
+        return Ok(());
     }
-    let users =
-        Users::new(UsersOptions { anonymous: options.anonymous, cache: options.auth_cache, ..Default::default() })
-            .map_err(|error| StorageError::Unavailable(error.to_string()))?;
-    for (name, config) in std::mem::take(&mut definitions.users) {
-        users.put(&name, config);
+    let definitions = read_definitions(&*shared.log)?;
+    meta.needed = definitions.len();
+    if !is_stale(meta.records, meta.needed) {
+        return Ok(());
     }
-    let state = MetaState { owned: meta, next_id: definitions.next_id };
-    let shared = Arc::new(Shared::new(log, clock, options, state, users));
-    restore(&shared, definitions)?;
-    Ok(Broker::from_shared(shared))
+    let batch = meta_batch(&definitions.snapshot(), shared.clock.now().wall)?;
+    let mut snapshot = Transaction::new();
+    snapshot.at_least(Durability::Fsync);
+    snapshot.operation(meta.owned.target(Operation::Append(Append { batch, selection: None, weight: 0 })));
+    let written = snapshot.commit(shared).await?;
+    if let Some(written) = written.first() {
+        let mut trim = Transaction::new();
+        trim.at_least(Durability::Os);
+        trim.operation(meta.owned.target(Operation::Trim(written.base)));
+        trim.commit(shared).await?;
+        meta.records = meta.needed;
+    }
+    Ok(())
 }
 
 fn open_meta(log: &dyn Log, _clock: &dyn Clock) -> Result<Owned, StorageError> {
@@ -131,7 +172,9 @@ fn restore(shared: &Arc<Shared>, definitions: Definitions) -> Result<(), Storage
         let partitions = space.topic(&group.config.topic).map_or(0, |topic| topic.partitions().len());
         let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
         let group = Arc::new(GroupOwner::new(id, &group.name, owned, group.config, partitions));
-        group.recover(shared)?;
+        if let Err(error) = group.recover(shared) {
+            tracing::error!(group = %group.name, %error, "a group's offsets could not be read in full");
+        }
         space.entities.write().groups.insert(Arc::clone(&group.name), group);
     }
     for (id, (namespace, config)) in definitions.bindings {
@@ -170,12 +213,22 @@ fn open_logs<'a>(
     let there: std::collections::HashSet<LogId> = shared.log.logs().into_iter().collect();
     wanted.retain(|log| there.contains(log));
     let opened = shared.log.open(&wanted);
-    wanted.into_iter().zip(opened).filter_map(|(log, opened)| Some((log, opened.ok()?))).collect()
+    wanted.into_iter().zip(opened).collect()
+}
+
+fn opened(logs: &Logs, log: LogId) -> Result<&Opened, StorageError> {
+    match logs.get(&log) {
+        Some(Ok(opened)) => Ok(opened),
+        Some(Err(OpenError::Unavailable(why))) => Err(StorageError::Unavailable(format!("log {log}: {why}"))),
+        Some(Err(OpenError::NoSuchLog(_))) | None => {
+            Err(StorageError::Damaged(format!("log {log} is missing, though the definitions name what it holds")))
+        }
+        Some(Err(error)) => Err(StorageError::Unavailable(error.to_string())),
+    }
 }
 
 fn owned(logs: &Logs, log: LogId) -> Result<Owned, StorageError> {
-    let missing = || StorageError::Damaged(format!("log {log} is missing, though the definitions name what it holds"));
-    logs.get(&log).map(|opened| Owned { log, epoch: opened.epoch }).ok_or_else(missing)
+    opened(logs, log).map(|opened| Owned { log, epoch: opened.epoch })
 }
 
 fn restore_topics(
@@ -190,8 +243,13 @@ fn restore_topics(
         let rule = capture_rule(&topic.name, &topic.config).map_err(unreadable)?;
         let definition = define_topic(&topic.name, topic.config, &space.policies(), &space.config());
         // A log in memory is gone: its topic begins anew.
-        let volatile = definition.resolved.durability == crate::definitions::DurabilityConfig::Memory;
-        let count = if definition.resolved.retention.is_some() { definition.config.partitions.unwrap_or(1) } else { 0 };
+        let volatile = is_volatile(&definition.config);
+        let has_log = definition.config.retention.is_some()
+            || logs.contains_key(&log_of(id, 0))
+            || (volatile && definition.resolved.retention.is_some());
+        // Policies may have come and gone since: they do not decide whether there is a log.
+        let count = if has_log { definition.config.partitions.unwrap_or(1) } else { 0 };
+        let definition = keep_log(definition, count as usize);
         let mut partitions = Vec::new();
         for n in 0..count {
             match owned(logs, log_of(id, n)) {
@@ -201,7 +259,10 @@ fn restore_topics(
             }
         }
         let topic = Topic::new(id, &topic.name, partitions, owned(logs, state_log_of(id))?, definition, now);
-        topic.recover(shared, now)?;
+        if let Err(error) = topic.recover(shared, now) {
+            // Its neighbours need not suffer. The engine takes nothing for a damaged log, so what needs the state is refused.
+            tracing::error!(topic = %topic.name, %error, "a topic's state could not be read in full");
+        }
         install_topic(&mut space.entities.write(), &Arc::new(topic), rule).map_err(unreadable)?;
     }
     for space in spaces.values() {
@@ -242,7 +303,7 @@ fn restore_queues(
         };
         let messages = owned(logs, log_of(id, 0))?;
         let state = owned(logs, state_log_of(id))?;
-        let Some(opened) = logs.get(&messages.log) else { continue };
+        let opened = opened(logs, messages.log)?;
         let definition = define_queue(&queue.name, queue.config, policies, &space.config());
         let name = (id, space.id, &*queue.name);
         let owner = QueueOwner::recover(shared, name, (messages, state), definition, opened)?;

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use log::Durability;
 use types::{EntityId, Message, MessageId, Now, Offset};
@@ -29,6 +28,8 @@ pub(crate) struct Plan {
     topics: Vec<TopicShare>,
     live: Vec<(Arc<Message>, Vec<Arc<LiveBuffer>>)>,
     topic_dedup: Vec<(Arc<Topic>, Vec<DedupHash>)>,
+    /// Messages through a topic, and how many of them went nowhere.
+    counts: Vec<(Arc<Topic>, u64, u64)>,
     bytes: u64,
     /// Dedup ids that this plan has reserved: another message with one of them is its duplicate.
     own_ids: HashSet<(EntityId, DedupHash)>,
@@ -57,6 +58,12 @@ struct TopicShare {
     expected_end: Option<Offset>,
 }
 
+/// Where the router leads a batch: the messages' indexes, by queue and by log.
+struct Reached {
+    queues: Vec<(Arc<QueueOwner>, Vec<u32>)>,
+    logs: Vec<(Arc<Topic>, Vec<u32>)>,
+}
+
 /// Where to find the positions of what was written.
 pub(crate) struct Placed {
     operation: usize,
@@ -75,6 +82,7 @@ impl Plan {
             topics: Vec::new(),
             live: Vec::new(),
             topic_dedup: Vec::new(),
+            counts: Vec::new(),
             bytes: 0,
             own_ids: HashSet::new(),
             must_wait: false,
@@ -113,7 +121,7 @@ impl Plan {
         let first = self.begin_results(messages);
         let fresh = self.topic_duplicates(topic, messages, first)?;
         let definition = topic.definition();
-        topic.published.fetch_add(fresh.len() as u64, Ordering::Relaxed);
+        self.counts.push((Arc::clone(topic), fresh.len() as u64, 0));
         let partitions = topic.partitions();
         for (partition, group) in group_by_partition(topic, messages, &fresh, partition, partitions.len())? {
             let subset: Vec<Message>;
@@ -124,7 +132,9 @@ impl Plan {
                 &subset
             };
             let results: Vec<usize> = group.iter().map(|at| first + at).collect();
-            let batch = self.encode(chosen, definition.config.key_index)?;
+            let reached = self.reach(namespace, topic, chosen)?;
+            let index_subject = topic.indexes_subjects() || reached.logs.iter().any(|(log, _)| log.indexes_subjects());
+            let batch = self.encode(chosen, index_subject)?;
             if let Some(owned) = partition.and_then(|number| partitions.get(number as usize)) {
                 self.at_least(definition.resolved.durability.into());
                 self.topics.push(TopicShare {
@@ -137,7 +147,12 @@ impl Plan {
                     expected_end: None,
                 });
             }
-            self.route(namespace, topic, &batch, chosen, &results)?;
+            for (other, indexes) in reached.logs {
+                self.share_with_log(&other, &batch, chosen, &indexes);
+            }
+            for (queue, indexes) in reached.queues {
+                self.share(&queue, &batch, chosen, &indexes, &results)?;
+            }
         }
         if definition.config.live != Some(false) {
             self.fan_out(namespace, messages, &fresh, first);
@@ -282,19 +297,18 @@ impl Plan {
         }
     }
 
-    /// Asks the router, and shares the batch out.
-    fn route(
+    /// Asks the router.
+    fn reach(
         &mut self,
         namespace: &Namespace,
         topic: &Arc<Topic>,
-        batch: &Arc<Encoded>,
         messages: &[Message],
-        results: &[usize],
-    ) -> Result<(), PublishError> {
+    ) -> Result<Reached, PublishError> {
         let mut queues: BTreeMap<EntityId, Vec<u32>> = BTreeMap::new();
         let mut logs: BTreeMap<EntityId, Vec<u32>> = BTreeMap::new();
         let mut routes = Routes::default();
-        let (queues, logs) = {
+        let mut unrouted = 0;
+        let reached = {
             let entities = namespace.entities.read();
             for (at, message) in (0u32..).zip(messages) {
                 entities.router.route(topic.id, &MessageFields::new(message), &mut routes).map_err(route_failure)?;
@@ -305,7 +319,7 @@ impl Plan {
                     logs.entry(*log).or_default().push(at);
                 }
                 if routes.is_empty() {
-                    topic.unrouted.fetch_add(1, Ordering::Relaxed);
+                    unrouted += 1;
                 }
             }
             let queues: Vec<_> = queues
@@ -316,15 +330,10 @@ impl Plan {
                 .into_iter()
                 .filter_map(|(id, at)| Some((Arc::clone(entities.topics_by_id.get(&id)?), at)))
                 .collect();
-            (queues, logs)
+            Reached { queues, logs }
         };
-        for (other, indexes) in logs {
-            self.share_with_log(&other, batch, messages, &indexes);
-        }
-        for (queue, indexes) in queues {
-            self.share(&queue, batch, messages, &indexes, results)?;
-        }
-        Ok(())
+        self.counts.push((Arc::clone(topic), 0, unrouted));
+        Ok(reached)
     }
 
     /// A log further down the route gets its share, partition by partition.
@@ -337,7 +346,7 @@ impl Plan {
                 shares.entry(topic.partition_for(message, count)).or_default().push(*at);
             }
         }
-        topic.published.fetch_add(indexes.len() as u64, Ordering::Relaxed);
+        self.counts.push((Arc::clone(topic), indexes.len() as u64, 0));
         self.at_least(topic.definition().resolved.durability.into());
         for (partition, indexes) in shares {
             let Some(owned) = partitions.get(partition as usize) else { continue };
@@ -418,7 +427,9 @@ impl Plan {
             if let Some(result) = self.results.get_mut(first + at) {
                 result.live += u32::try_from(to.len()).unwrap_or(u32::MAX);
             }
-            self.live.push((Arc::new(message.clone()), to));
+            let mut message = message.clone();
+            message.timestamp.get_or_insert(self.now.wall);
+            self.live.push((Arc::new(message), to));
         }
     }
 
@@ -453,6 +464,9 @@ impl Plan {
         for (message, to) in self.live.drain(..) {
             transaction.live(message, to);
         }
+        for (topic, published, unrouted) in self.counts.drain(..) {
+            transaction.counted(&topic, published, unrouted);
+        }
         (placed, std::mem::take(&mut self.results))
     }
 }
@@ -485,8 +499,8 @@ pub(crate) fn place(placed: &[Placed], written: &[log::Written], results: &mut [
     }
 }
 
-/// A partition, if there is a log, and the indexes of its messages.
-type Group = (Option<u32>, Vec<usize>);
+/// A partition, or none if the topic keeps no log, and the indexes of its messages.
+type PartitionGroup = (Option<u32>, Vec<usize>);
 
 /// The messages of each partition, by index; one group without a partition if the topic keeps no log.
 fn group_by_partition(
@@ -495,7 +509,7 @@ fn group_by_partition(
     fresh: &[usize],
     wanted: Option<u32>,
     count: usize,
-) -> Result<Vec<Group>, PublishError> {
+) -> Result<Vec<PartitionGroup>, PublishError> {
     let count = u32::try_from(count).unwrap_or(u32::MAX);
     if let Some(wanted) = wanted
         && wanted >= count

@@ -63,10 +63,19 @@ pub(crate) struct Shared {
     pub(crate) last_second: AtomicU64,
 }
 
+/// Ids that are recorded as given out ahead of use, so that what is never recorded itself (a volatile queue) takes none twice either.
+const ID_BLOCK: u64 = 1_024;
+
 /// What changing definitions needs.
 pub(crate) struct MetaState {
     pub(crate) owned: Owned,
     pub(crate) next_id: u64,
+    /// Ids below this one are recorded as given out.
+    pub(crate) recorded_ids: u64,
+    /// Records of the log.
+    pub(crate) records: u64,
+    /// Records that a snapshot had when it was last counted.
+    pub(crate) needed: u64,
 }
 
 impl MetaState {
@@ -75,6 +84,11 @@ impl MetaState {
         let id = EntityId(self.next_id);
         self.next_id += 1;
         id
+    }
+
+    /// The bound to record with the next change, if ids were given out beyond the one recorded.
+    pub(crate) fn ids_to_record(&self) -> Option<u64> {
+        (self.next_id > self.recorded_ids).then(|| self.next_id + ID_BLOCK)
     }
 }
 
@@ -118,7 +132,8 @@ pub(crate) struct Namespace {
     pub(crate) entities: RwLock<Entities>,
     pub(crate) live: LiveTable,
     pub(crate) stored_bytes: AtomicU64,
-    rate: Mutex<(f64, Monotonic)>,
+    rate: Mutex<Option<(f64, Monotonic)>>,
+    deleted: AtomicBool,
 }
 
 /// What a namespace holds, by name and id.
@@ -145,8 +160,19 @@ impl Namespace {
             entities: RwLock::new(Entities::default()),
             live: LiveTable::default(),
             stored_bytes: AtomicU64::new(0),
-            rate: Mutex::new((0.0, Monotonic::default())),
+            rate: Mutex::new(None),
+            deleted: AtomicBool::new(false),
         }
+    }
+
+    /// Marks the namespace as deleted: sessions in it may do nothing any more.
+    pub(crate) fn delete(&self) {
+        self.deleted.store(true, Ordering::Release);
+        self.live.close();
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
     }
 
     pub(crate) fn config(&self) -> Arc<NamespaceConfig> {
@@ -181,18 +207,15 @@ impl Namespace {
     pub(crate) fn take_rate(&self, messages: u64, limit: u64, now: Monotonic) -> bool {
         let mut rate = self.rate.lock();
         let (limit, wanted) = (limit as f64, messages as f64);
-        let refilled = rate.0 + now.since(rate.1).as_secs_f64() * limit;
-        *rate = (refilled.min(limit.max(wanted)), now);
-        if rate.0 >= wanted {
-            rate.0 -= wanted;
-            return true;
-        }
-        false
+        let (left, at) = rate.unwrap_or((limit, now));
+        let refilled = (left + now.since(at).as_secs_f64() * limit).min(limit.max(wanted));
+        let enough = refilled >= wanted && limit > 0.0;
+        *rate = Some((if enough { refilled - wanted } else { refilled }, now));
+        enough
     }
 }
 
 impl Shared {
-    #[allow(clippy::too_many_arguments, reason = "built in one place, from what a start has found")]
     pub(crate) fn new(
         log: Arc<dyn Log>,
         clock: Arc<dyn Clock>,
@@ -214,7 +237,7 @@ impl Shared {
             closed: AtomicBool::new(false),
             deferred: Mutex::default(),
             missing: Mutex::default(),
-            last_second: AtomicU64::new(0),
+            last_second: AtomicU64::new(u64::MAX),
         }
     }
 

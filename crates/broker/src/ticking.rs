@@ -8,7 +8,7 @@ use types::Now;
 
 use crate::broker::Broker;
 use crate::definitions::DeadLetterConfig;
-use crate::session::{Change, dead_letter_config, make_queue, remove_queue};
+use crate::session::{Change, dead_letter_config, make_queue, remove_queue, to_the_end};
 use crate::shared::{Namespace, Shared};
 
 impl Broker {
@@ -24,7 +24,8 @@ impl Broker {
         }
         shared.flush();
         for (namespace, target) in shared.take_missing() {
-            self.make_missing(namespace, &target).await;
+            let broker = self.clone();
+            to_the_end(async move { broker.make_missing(namespace, &target).await }).await;
         }
         let second = now.mono.0 / 1_000_000_000;
         if shared.last_second.swap(second, Ordering::Relaxed) != second {
@@ -66,16 +67,22 @@ impl Broker {
                 let expires = queue.definition().resolved.expires;
                 let unused = expires.is_some_and(|span| queue.lock(now).unused_for(span));
                 if unused {
-                    self.expire_queue(&space, &queue).await;
+                    let (broker, space) = (self.clone(), Arc::clone(&space));
+                    to_the_end(async move { broker.expire_queue(&space, &queue).await }).await;
                 }
             }
         }
         shared.flush();
+        if let Err(error) = crate::recovery::shorten_definitions(shared).await {
+            tracing::error!(%error, "the log of definitions could not be shortened");
+        }
     }
 
     async fn expire_queue(&self, space: &Arc<Namespace>, queue: &Arc<crate::queues::QueueOwner>) {
         let change = Change::begin(self.shared()).await;
-        if !space.dead_letter_sources(&queue.name).is_empty() || queue.is_deleted() {
+        let unused = |span| queue.lock(self.shared().clock.now()).unused_for(span);
+        let still = queue.definition().resolved.expires.is_some_and(unused);
+        if !still || !space.dead_letter_sources(&queue.name).is_empty() || queue.is_deleted() {
             return;
         }
         tracing::info!(queue = %queue.name, "the queue was not used for its time and is deleted");
@@ -89,7 +96,7 @@ impl Broker {
         let DeadLetterConfig::Queue(name) = target else { return };
         let Some(space) = self.shared().namespace_by_id(namespace) else { return };
         let change = Change::begin(self.shared()).await;
-        if space.queue(name).is_some() {
+        if space.queue(name).is_some() || space.is_deleted() {
             return;
         }
         if let Err(error) = make_queue(self.shared(), &space, change, name, dead_letter_config()).await {

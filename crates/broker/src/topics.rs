@@ -37,6 +37,8 @@ pub(crate) struct Topic {
     dedup: Mutex<Option<DedupWindow>>,
     pub(crate) producers: Mutex<ProducerWindows>,
     appended: Notify,
+    /// Held by a conditional publish from its look to its commit.
+    pub(crate) expecting: tokio::sync::Mutex<()>,
     keyless: Mutex<u64>,
     pub(crate) published: AtomicU64,
     pub(crate) unrouted: AtomicU64,
@@ -62,6 +64,7 @@ impl Topic {
             dedup: Mutex::new(dedup),
             producers: Mutex::new(ProducerWindows::new(now)),
             appended: Notify::new(),
+            expecting: tokio::sync::Mutex::default(),
             keyless: Mutex::new(0),
             published: AtomicU64::new(0),
             unrouted: AtomicU64::new(0),
@@ -118,10 +121,18 @@ impl Topic {
         Arc::clone(&self.partitions.read())
     }
 
-    /// Where a message goes, of `count` partitions.
+    /// Where a message goes, of `count` partitions. With a key index a message without a key is indexed under its subject, and goes
+    /// where that leads: all of a series is in one partition.
     pub(crate) fn partition_for(&self, message: &Message, count: u32) -> u32 {
         let Some(count) = NonZeroU32::new(count) else { return 0 };
-        partition(message.key.as_deref(), count, &mut self.keyless.lock())
+        let by_subject = || self.indexes_subjects() && !message.subject.is_empty();
+        let key = message.key.as_deref().or_else(|| by_subject().then_some(&*message.subject));
+        partition(key, count, &mut self.keyless.lock())
+    }
+
+    /// Whether messages without a key are indexed under their subject.
+    pub(crate) fn indexes_subjects(&self) -> bool {
+        self.definition.read().config.key_index
     }
 
     /// Reserves a dedup id.

@@ -4,6 +4,7 @@
 //! what it led to. Machines are told in the order of the commits, because the log calls completions in that order.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use log::batch::{RecordBatch, RecordBlock};
 use log::{Append, Commit, CommitOutcome, Durability, Operation, Refusal, Target, Written};
@@ -47,6 +48,8 @@ enum After {
     Appended { topic: Arc<Topic> },
     /// A topic's dedup ids are taken.
     TopicDedup { topic: Arc<Topic>, ids: Vec<DedupHash> },
+    /// Messages passed through a topic.
+    Counted { topic: Arc<Topic>, published: u64, unrouted: u64 },
     /// Messages for live subscribers.
     Live { message: Arc<Message>, to: Vec<Arc<LiveBuffer>> },
 }
@@ -251,6 +254,13 @@ impl Transaction {
         self.after.push(After::TopicDedup { topic: Arc::clone(topic), ids });
     }
 
+    /// Messages that a topic counts once they are durable, and how many of them went nowhere.
+    pub(crate) fn counted(&mut self, topic: &Arc<Topic>, published: u64, unrouted: u64) {
+        if published + unrouted > 0 {
+            self.after.push(After::Counted { topic: Arc::clone(topic), published, unrouted });
+        }
+    }
+
     /// A message for live subscribers, once everything is durable.
     pub(crate) fn live(&mut self, message: Arc<Message>, to: Vec<Arc<LiveBuffer>>) {
         self.after.push(After::Live { message, to });
@@ -340,6 +350,10 @@ fn finish(shared: &Arc<Shared>, after: Vec<After>, written: &[Written]) {
             }
             After::Appended { topic } => topic.appended(),
             After::TopicDedup { topic, ids } => topic.confirm_dedup(&ids),
+            After::Counted { topic, published, unrouted } => {
+                topic.published.fetch_add(published, Ordering::Relaxed);
+                topic.unrouted.fetch_add(unrouted, Ordering::Relaxed);
+            }
             After::Live { message, to } => {
                 for buffer in to {
                     shared.count_live(buffer.push(&message));
@@ -369,7 +383,7 @@ fn undo(shared: &Arc<Shared>, after: Vec<After>) {
             }
             After::Purged { queue, purge, retries, .. } => queue.lock(now).machine.unpurge(&purge, retries),
             After::TopicDedup { topic, ids } => topic.cancel_dedup(&ids),
-            After::Appended { .. } | After::Live { .. } => {}
+            After::Appended { .. } | After::Counted { .. } | After::Live { .. } => {}
         }
     }
 }

@@ -316,6 +316,12 @@ impl Users {
         Some(Grants::some(name, namespace, user.permits.get(namespace).cloned()))
     }
 
+    /// Whether callers without credentials may do everything while there are no users.
+    #[must_use]
+    pub fn allows_anonymous(&self) -> bool {
+        self.anonymous
+    }
+
     /// Whether callers without credentials may do everything.
     fn is_open(&self) -> bool {
         self.anonymous && self.is_empty()

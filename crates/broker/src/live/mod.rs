@@ -8,7 +8,7 @@ mod trie;
 pub(crate) use buffer::LiveBuffer;
 pub use subscriptions::{LiveSubscriptions, SubscriberId};
 pub use table::LiveSubscription;
-pub(crate) use table::LiveTable;
+pub(crate) use table::{INBOX_PREFIX, Inbox, LiveTable, is_inbox};
 pub use trie::SubjectTrie;
 
 #[cfg(test)]

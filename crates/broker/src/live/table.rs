@@ -4,20 +4,34 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use types::{Message, SubjectPattern, Text};
 
 use super::buffer::LiveBuffer;
 use super::{LiveSubscriptions, SubscriberId};
+use crate::access::Action;
+use crate::session::Session;
 use crate::shared::Namespace;
+
+/// Subjects that begin so are inboxes: each belongs to one request, which alone gets what is published there. No subscription sees
+/// it, whatever its pattern, and no topic captures it. Who asked and who answers know the rest of the subject; nobody guesses it.
+pub(crate) const INBOX_PREFIX: &str = "_inbox.";
+
+/// Whether a subject is an inbox.
+pub(crate) fn is_inbox(subject: &[u8]) -> bool {
+    subject.starts_with(INBOX_PREFIX.as_bytes())
+}
 
 /// Who gets what is published from now on.
 pub(crate) struct LiveTable {
-    count: AtomicUsize,
+    subscriptions: AtomicUsize,
+    all: AtomicUsize,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
+    inboxes: HashMap<Bytes, Arc<LiveBuffer>>,
     subscriptions: LiveSubscriptions,
     buffers: HashMap<SubscriberId, Arc<LiveBuffer>>,
     next: u64,
@@ -27,27 +41,34 @@ struct Inner {
 impl Default for LiveTable {
     fn default() -> Self {
         let inner = Inner {
+            inboxes: HashMap::new(),
             subscriptions: LiveSubscriptions::new(),
             buffers: HashMap::new(),
             next: 0,
             draw: fastrand::Rng::with_seed(0x706f_7374),
         };
-        Self { count: AtomicUsize::new(0), inner: Mutex::new(inner) }
+        Self { subscriptions: AtomicUsize::new(0), all: AtomicUsize::new(0), inner: Mutex::new(inner) }
     }
 }
 
 impl LiveTable {
+    /// Whether there is nobody to tell anything.
     pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.all.load(Ordering::Relaxed) == 0
     }
 
+    /// How many subscriptions there are, inboxes not counted.
     pub(crate) fn len(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.subscriptions.load(Ordering::Relaxed)
     }
 
     /// Whether anybody would get a message of this subject.
     pub(crate) fn has_interest(&self, subject: &[u8]) -> bool {
-        !self.is_empty() && self.inner.lock().subscriptions.has_interest(subject)
+        if self.is_empty() {
+            return false;
+        }
+        let inner = self.inner.lock();
+        if is_inbox(subject) { inner.inboxes.contains_key(subject) } else { inner.subscriptions.has_interest(subject) }
     }
 
     /// The buffers of those who get a message of this subject; of each group one.
@@ -57,6 +78,9 @@ impl LiveTable {
         }
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
+        if is_inbox(subject) {
+            return inner.inboxes.get(subject).cloned().into_iter().collect();
+        }
         let mut ids = Vec::new();
         inner.subscriptions.matches(subject, &mut inner.draw, &mut ids);
         ids.iter().filter_map(|id| inner.buffers.get(id).cloned()).collect()
@@ -69,7 +93,7 @@ impl LiveTable {
         let buffer = Arc::new(LiveBuffer::default());
         inner.subscriptions.subscribe(id, pattern, group);
         inner.buffers.insert(id, Arc::clone(&buffer));
-        self.count.store(inner.buffers.len(), Ordering::Relaxed);
+        self.counted(&inner);
         (id, buffer)
     }
 
@@ -77,12 +101,18 @@ impl LiveTable {
         let mut inner = self.inner.lock();
         inner.subscriptions.unsubscribe(id);
         inner.buffers.remove(&id);
-        self.count.store(inner.buffers.len(), Ordering::Relaxed);
+        self.counted(&inner);
+    }
+
+    fn counted(&self, inner: &Inner) {
+        self.subscriptions.store(inner.buffers.len(), Ordering::Relaxed);
+        self.all.store(inner.buffers.len() + inner.inboxes.len(), Ordering::Relaxed);
     }
 
     /// Ends all subscriptions.
     pub(crate) fn close(&self) {
-        for buffer in self.inner.lock().buffers.values() {
+        let inner = self.inner.lock();
+        for buffer in inner.buffers.values().chain(inner.inboxes.values()) {
             buffer.close();
         }
     }
@@ -93,24 +123,63 @@ pub struct LiveSubscription {
     space: Arc<Namespace>,
     id: SubscriberId,
     buffer: Arc<LiveBuffer>,
+    session: Session,
+    pattern: String,
 }
 
 impl LiveSubscription {
-    pub(crate) fn new(space: &Arc<Namespace>, pattern: SubjectPattern, group: Option<Text>) -> Self {
+    pub(crate) fn new(session: &Session, pattern: SubjectPattern, group: Option<Text>) -> Self {
+        let (space, text) = (Arc::clone(&session.space), pattern.to_string());
         let (id, buffer) = space.live.subscribe(pattern, group);
-        Self { space: Arc::clone(space), id, buffer }
+        Self { space, id, buffer, session: session.clone(), pattern: text }
     }
 
-    /// The next message; `None` once the broker stops. A subscriber that is too slow loses the oldest messages, and is told how many
-    /// by [`lost`](Self::lost). Cancel-safe.
+    /// The next message; `None` once the broker stops, the namespace is deleted or the subscriber may not read it any more. A
+    /// subscriber that is too slow loses the oldest messages, and is told how many by [`lost`](Self::lost). Cancel-safe.
     pub async fn next(&mut self) -> Option<Arc<Message>> {
-        self.buffer.next().await
+        let message = self.buffer.next().await?;
+        self.session.may(Action::Read, "subject", &self.pattern).is_ok().then_some(message)
     }
 
     /// Messages lost so far because the buffer was full.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.buffer.lost()
+    }
+}
+
+/// Where the answers to one request come in. Dropping it ends it.
+pub(crate) struct Inbox {
+    space: Arc<Namespace>,
+    subject: Bytes,
+    buffer: Arc<LiveBuffer>,
+}
+
+impl Inbox {
+    pub(crate) fn new(space: &Arc<Namespace>) -> Self {
+        let subject = Bytes::from(format!("{INBOX_PREFIX}{}", uuid::Uuid::new_v4().simple()));
+        let buffer = Arc::new(LiveBuffer::default());
+        let mut inner = space.live.inner.lock();
+        inner.inboxes.insert(subject.clone(), Arc::clone(&buffer));
+        space.live.counted(&inner);
+        drop(inner);
+        Self { space: Arc::clone(space), subject, buffer }
+    }
+
+    pub(crate) fn subject(&self) -> &Bytes {
+        &self.subject
+    }
+
+    pub(crate) async fn next(&self) -> Option<Arc<Message>> {
+        self.buffer.next().await
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        let mut inner = self.space.live.inner.lock();
+        inner.inboxes.remove(&self.subject);
+        self.space.live.counted(&inner);
     }
 }
 

@@ -204,7 +204,7 @@ impl QueueOwner {
         let mut retries = BTreeMap::new();
         let mut delivered_to = Offset::ZERO;
         let mut dedup = owner.inner.get_mut().dedup.take();
-        owner.state.replay(shared, |record| match record {
+        let replayed = owner.state.replay(shared, |record| match record {
             StateRecord::Reset { .. } => {
                 retries.clear();
                 delivered_to = Offset::ZERO;
@@ -227,7 +227,12 @@ impl QueueOwner {
                 }
             }
             StateRecord::Mark | StateRecord::Producer(_) | StateRecord::Producers(_) => {}
-        })?;
+        });
+        if let Err(error) = replayed {
+            // Its neighbours need not suffer. What could be read is kept: an attempt too many beats a message too few.
+            tracing::error!(queue = %owner.name, %error, "a queue's state could not be read in full");
+            owner.damage.get_or_insert(error.to_string());
+        }
         let state = &messages.state;
         retries.retain(|offset, _| (state.start..state.end).contains(offset));
         let rules = owner.rules();

@@ -1,5 +1,6 @@
 //! Changing definitions: one change at a time, durable before it is in force.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use log::{Append, Operation};
@@ -15,6 +16,7 @@ use crate::queues::QueueDefinition;
 use crate::shared::{Entities, MetaState, Namespace, Shared};
 use crate::topics::TopicDefinition;
 use crate::transaction::{Owned, Transaction};
+use crate::views::PolicyInfo;
 
 /// A change of definitions under way. While it is held nobody else changes any.
 pub(crate) struct Change {
@@ -50,10 +52,15 @@ impl Change {
 
     /// Makes the change durable; then the caller puts it into force, while it still holds what this gives back.
     ///
+    /// IMPORTANT: a caller that could be dropped here would leave a definition that is durable but not in force, and that a second try
+    /// would record again. So changes run within [`to_the_end`].
+    ///
     /// # Errors
     /// If the storage refuses; nothing has changed then.
     pub(crate) async fn commit(self, shared: &Arc<Shared>) -> Result<OwnedMutexGuard<MetaState>, StorageError> {
-        let Self { meta, records, mut transaction } = self;
+        let Self { mut meta, mut records, mut transaction } = self;
+        let ids = meta.ids_to_record();
+        records.extend(ids.map(|id| MetaRecord::NextId { id }));
         if !records.is_empty() {
             let batch = meta_batch(&records, shared.clock.now().wall)?;
             let append = Append { batch, selection: None, weight: 0 };
@@ -61,7 +68,19 @@ impl Change {
         }
         transaction.at_least(log::Durability::Fsync);
         transaction.commit(shared).await?;
+        meta.recorded_ids = ids.unwrap_or(meta.recorded_ids);
+        meta.records += records.len() as u64;
         Ok(meta)
+    }
+}
+
+/// Runs a change to its end even if nobody waits for it any more: a client that hangs up must not leave half of it.
+pub(crate) async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(work).await.map_err(tokio::task::JoinError::try_into_panic) {
+        Ok(value) => value,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        // The runtime goes down, and this with it.
+        Err(Err(_)) => std::future::pending().await,
     }
 }
 
@@ -72,7 +91,12 @@ impl Namespace {
     }
 
     pub(crate) fn policies_of(entities: &Entities) -> Policies {
-        Policies::new(entities.policies.values().map(|policy| (policy.name.clone(), policy.config.clone())))
+        Self::ordered(&entities.policies)
+    }
+
+    /// Policies, oldest first, ready to be asked.
+    pub(crate) fn ordered(policies: &BTreeMap<EntityId, PolicyInfo>) -> Policies {
+        Policies::new(policies.values().map(|policy| (policy.name.clone(), policy.config.clone())))
     }
 
     pub(crate) fn queue_definition(&self, name: &str, config: QueueConfig) -> QueueDefinition {

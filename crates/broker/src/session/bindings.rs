@@ -3,13 +3,14 @@
 use types::{EntityId, Filter};
 
 use super::Session;
-use super::admin::Change;
+use super::admin::to_the_end;
 use crate::access::Action;
 use crate::definitions::{BindingConfig, BindingTarget};
 use crate::errors::DeclareError;
 use crate::meta::MetaRecord;
 use crate::router::{RouteTarget, RouterBinding, check};
 use crate::shared::Entities;
+use crate::validate::validate_binding;
 use crate::views::{BindingInfo, Declared};
 
 impl Session {
@@ -21,10 +22,14 @@ impl Session {
         self.may(Action::Read, "topic", &config.topic)?;
         let (kind, name) = named(&config.target);
         self.may(Action::Write, kind, name)?;
-        let mut change = Change::begin(self.shared()).await;
-        let same = |(_, have): &(&EntityId, &BindingConfig)| **have == config;
-        let existing = self.space.entities.read().bindings.iter().find(same).map(|(id, _)| *id);
-        if let Some(id) = existing {
+        validate_binding(&config)?;
+        let session = self.clone();
+        to_the_end(async move { session.bind_now(config).await }).await
+    }
+
+    async fn bind_now(&self, config: BindingConfig) -> Result<(Declared, BindingInfo), DeclareError> {
+        let mut change = self.begin_change().await?;
+        if let Some(id) = self.same_binding(&config) {
             return Ok((Declared::Unchanged, BindingInfo { id, config }));
         }
         let quota = self.space.config().quota.max_bindings;
@@ -53,7 +58,12 @@ impl Session {
     /// # Errors
     /// See [`DeclareError`].
     pub async fn unbind(&self, id: EntityId) -> Result<(), DeclareError> {
-        let mut change = Change::begin(self.shared()).await;
+        let session = self.clone();
+        to_the_end(async move { session.unbind_now(id).await }).await
+    }
+
+    async fn unbind_now(&self, id: EntityId) -> Result<(), DeclareError> {
+        let mut change = self.begin_change().await?;
         let missing = || DeclareError::NotFound { entity: format!("binding {id}") };
         let config = self.space.entities.read().bindings.get(&id).cloned().ok_or_else(missing)?;
         self.may(Action::Read, "topic", &config.topic)?;
@@ -89,6 +99,14 @@ impl Session {
         Ok(all.map(|(id, config)| BindingInfo { id: *id, config: config.clone() }).collect())
     }
 
+    /// The binding that is just like this one. Only those to the same target are looked at.
+    fn same_binding(&self, config: &BindingConfig) -> Option<EntityId> {
+        let entities = self.space.entities.read();
+        let target = target(&entities, &config.target).ok()?;
+        let mut there = entities.router.bindings_to(target).map(|binding| binding.id);
+        there.find(|id| entities.bindings.get(id) == Some(config))
+    }
+
     fn is_volatile_target(&self, target: &BindingTarget) -> bool {
         match target {
             BindingTarget::Queue(name) => {
@@ -110,6 +128,23 @@ fn invalid(error: &dyn std::fmt::Display) -> DeclareError {
     DeclareError::Invalid { field: "filter".to_owned(), why: error.to_string() }
 }
 
+/// What a binding leads to.
+///
+/// # Errors
+/// If it is missing.
+fn target(entities: &Entities, target: &BindingTarget) -> Result<RouteTarget, DeclareError> {
+    match target {
+        BindingTarget::Queue(name) => {
+            let queue = entities.queues.get(&**name).ok_or_else(|| Session::not_found("queue", name))?;
+            Ok(RouteTarget::Queue(queue.id))
+        }
+        BindingTarget::Topic(name) => {
+            let topic = entities.topics.get(&**name).ok_or_else(|| Session::not_found("topic", name))?;
+            Ok(RouteTarget::Topic(topic.id))
+        }
+    }
+}
+
 /// What the router must know of a binding.
 ///
 /// # Errors
@@ -119,16 +154,8 @@ pub(crate) fn router_binding(
     id: EntityId,
     config: &BindingConfig,
 ) -> Result<RouterBinding, DeclareError> {
-    let missing = |kind: &str, name: &str| DeclareError::NotFound { entity: format!("{kind} {name:?}") };
-    let source = entities.topics.get(&*config.topic).ok_or_else(|| missing("topic", &config.topic))?.id;
-    let target = match &config.target {
-        BindingTarget::Queue(name) => {
-            RouteTarget::Queue(entities.queues.get(&**name).ok_or_else(|| missing("queue", name))?.id)
-        }
-        BindingTarget::Topic(name) => {
-            RouteTarget::Topic(entities.topics.get(&**name).ok_or_else(|| missing("topic", name))?.id)
-        }
-    };
+    let source = entities.topics.get(&*config.topic).ok_or_else(|| Session::not_found("topic", &config.topic))?.id;
+    let target = target(entities, &config.target)?;
     let filter: Filter =
         config.filter.clone().try_into().map_err(|error: crate::filter::RecordError| invalid(&error))?;
     filter.validate().map_err(|error| invalid(&error))?;

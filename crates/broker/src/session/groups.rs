@@ -8,8 +8,8 @@ use types::limits::{MAX_RECEIVE_MESSAGES, MAX_RECEIVE_WAIT};
 use types::{Now, Offset, Text, check_name};
 
 use super::Session;
-use super::admin::{Change, difference};
-use super::replay::READ_BYTES;
+use super::admin::{difference, to_the_end};
+use super::replay::{READ_BYTES, Wait};
 use crate::access::Action;
 use crate::definitions::{GroupConfig, GroupStart};
 use crate::errors::{DeclareError, ReplayError};
@@ -36,7 +36,17 @@ impl Session {
         self.may(Action::Configure, "group", name)?;
         self.may(Action::Read, "topic", &config.topic)?;
         validate_group(&config)?;
-        let mut change = Change::begin(self.shared()).await;
+        let (session, name) = (self.clone(), name.to_owned());
+        to_the_end(async move { session.declare_group_now(&name, config, update).await }).await
+    }
+
+    async fn declare_group_now(
+        &self,
+        name: &str,
+        config: GroupConfig,
+        update: bool,
+    ) -> Result<(Declared, GroupInfo), DeclareError> {
+        let mut change = self.begin_change().await?;
         let topic = self.space.topic(&config.topic).ok_or_else(|| Self::not_found("topic", &config.topic))?;
         let namespace = self.space.id.0;
         if let Some(group) = self.space.group(name) {
@@ -52,6 +62,7 @@ impl Session {
             change.record(MetaRecord::PutGroup { namespace, id, name, config: config.clone() });
             let _held = change.commit(self.shared()).await?;
             group.redefine(config);
+            self.shared().changed();
             return Ok((Declared::Updated, self.group_info(&group)));
         }
         let partitions = u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX);
@@ -75,12 +86,18 @@ impl Session {
     /// See [`DeclareError`].
     pub async fn delete_group(&self, name: &str) -> Result<(), DeclareError> {
         self.may(Action::Configure, "group", name)?;
-        let mut change = Change::begin(self.shared()).await;
+        let (session, name) = (self.clone(), name.to_owned());
+        to_the_end(async move { session.delete_group_now(&name).await }).await
+    }
+
+    async fn delete_group_now(&self, name: &str) -> Result<(), DeclareError> {
+        let mut change = self.begin_change().await?;
         let group = self.space.group(name).ok_or_else(|| Self::not_found("group", name))?;
         change.record(MetaRecord::DeleteGroup { id: group.id.0 });
         change.remove_log(group.owned());
         let _held = change.commit(self.shared()).await?;
         self.space.entities.write().groups.remove(name);
+        group.delete();
         self.shared().changed();
         Ok(())
     }
@@ -116,7 +133,7 @@ impl Session {
         let now = self.now();
         let mut machine = group.machine.lock();
         machine.tick(now.mono);
-        machine.set_partitions(u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX));
+        machine.set_partitions(partition_count(&topic));
         if machine.heartbeat(now.mono, member).is_err() {
             machine.join(now.mono, Text::from(member), group.session()).map_err(membership)?;
         }
@@ -151,13 +168,18 @@ impl Session {
         let group = self.readable_group(group)?;
         let topic = self.topic_of(&group)?;
         let max = max.clamp(1, MAX_RECEIVE_MESSAGES);
-        let deadline = self.now().mono.after(wait.min(MAX_RECEIVE_WAIT));
+        let wait = Wait::new(wait.min(MAX_RECEIVE_WAIT));
         loop {
             let appended = topic.wait();
             tokio::pin!(appended);
             appended.as_mut().enable();
             let now = self.now();
-            let partitions = member_partitions(&group, member, generation, now)?;
+            if group.is_deleted() {
+                return Err(ReplayError::NotFound { entity: format!("group {:?}", &*group.name) });
+            }
+            group.machine.lock().set_partitions(partition_count(&topic));
+            let mut partitions = member_partitions(&group, member, generation, now)?;
+            group.turn(&mut partitions);
             let mut records = Vec::new();
             for partition in partitions {
                 if records.len() < max {
@@ -166,12 +188,13 @@ impl Session {
                     records.extend(answer.records);
                 }
             }
-            let left = deadline.since(self.now().mono);
+            let left = wait.left();
             if !records.is_empty() || left.is_zero() || self.shared().is_closed() {
                 return Ok(records);
             }
             // A third of the session: the wait itself must not cost the membership.
             let _ = tokio::time::timeout(left.min(group.session() / 3), appended).await;
+            self.may(Action::Read, "group", &group.name)?;
         }
     }
 
@@ -186,10 +209,12 @@ impl Session {
         offsets: &[(u32, Offset)],
     ) -> Result<(), ReplayError> {
         let group = self.readable_group(group)?;
+        let count = self.topic_of(&group).map(|topic| partition_count(&topic))?;
         let now = self.now();
         group
             .change(self.shared(), |machine| {
                 machine.tick(now.mono);
+                machine.set_partitions(count);
                 let by = match member {
                     Some((member, generation)) => Committer::Member { member, generation: Generation(generation) },
                     None => Committer::Standalone,
@@ -214,7 +239,7 @@ impl Session {
     ) -> Result<Vec<GroupPartition>, ReplayError> {
         let group = self.readable_group(group)?;
         let topic = self.topic_of(&group)?;
-        let count = u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX);
+        let count = partition_count(&topic);
         let partitions = match partition {
             Some(partition) => partition..partition.saturating_add(1),
             None => 0..count,
@@ -244,9 +269,11 @@ impl Session {
         self.readable_topic(&group.config().topic)
     }
 
-    /// Where a group reads on.
+    /// Where a group reads on. An offset beyond the end is of a log that was in memory and began anew: as if there were none.
     fn group_place(&self, group: &GroupOwner, topic: &Topic, partition: u32) -> Result<Offset, ReplayError> {
-        match (group.committed(partition), group.config().start) {
+        let end = self.resolve(topic, partition, ReadFrom::Latest)?;
+        let committed = group.committed(partition).filter(|offset| *offset <= end || !is_volatile(topic));
+        match (committed, group.config().start) {
             (Some(offset), _) => Ok(offset),
             (None, GroupStart::Earliest) => self.resolve(topic, partition, ReadFrom::Earliest),
             (None, GroupStart::Latest) => self.resolve(topic, partition, ReadFrom::Latest),
@@ -279,6 +306,14 @@ impl Session {
             partitions: logs.iter().flat_map(|logs| (0u32..).zip(logs.iter())).map(partition).collect(),
         }
     }
+}
+
+fn partition_count(topic: &Topic) -> u32 {
+    u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX)
+}
+
+fn is_volatile(topic: &Topic) -> bool {
+    super::is_volatile(&topic.definition().config)
 }
 
 pub(crate) fn group_log_config(space: &str, name: &str) -> LogConfig {

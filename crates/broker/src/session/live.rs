@@ -8,20 +8,26 @@ use types::{Message, SubjectPattern, Text};
 
 use super::{PublishOptions, PublishTo, Session};
 use crate::access::Action;
-use crate::errors::{ConsumeError, PublishError, RequestError};
-use crate::live::LiveSubscription;
-
-/// Subjects under which answers come back. Only who asked knows the rest of the subject.
-const INBOX: &str = "_inbox";
+use crate::errors::{ConsumeError, PublishError, RequestError, StorageError};
+use crate::live::{INBOX_PREFIX, Inbox, LiveSubscription, is_inbox};
+use crate::views::Published;
 
 impl Session {
     /// Subscribes to what is published from now on; of a group each message reaches one member.
     ///
     /// # Errors
-    /// See [`ConsumeError`].
+    /// See [`ConsumeError`]. Inboxes, where answers to requests come in, cannot be subscribed to.
     pub fn subscribe(&self, pattern: SubjectPattern, group: Option<String>) -> Result<LiveSubscription, ConsumeError> {
-        self.may(Action::Read, "subject", &pattern.to_string())?;
-        Ok(LiveSubscription::new(&self.space, pattern, group.map(Text::from)))
+        let text = pattern.to_string();
+        self.may(Action::Read, "subject", &text)?;
+        if is_inbox(text.as_bytes()) {
+            let why = format!("subjects under `{INBOX_PREFIX}` belong to who asked; use `request`");
+            return Err(ConsumeError::Invalid { field: "subject".to_owned(), why });
+        }
+        if self.shared().is_closed() {
+            return Err(StorageError::Unavailable("the broker is stopping".to_owned()).into());
+        }
+        Ok(LiveSubscription::new(self, pattern, group.map(Text::from)))
     }
 
     /// Asks and waits for one answer.
@@ -29,33 +35,43 @@ impl Session {
     /// # Errors
     /// [`RequestError::NoResponders`] at once if nobody is there to answer; see [`RequestError`].
     pub async fn request(&self, mut message: Message, deadline: Duration) -> Result<Arc<Message>, RequestError> {
-        let answered = self.space.live.has_interest(&message.subject)
-            || self.space.entities.read().captures.capture(&message.subject).is_some();
-        if !answered {
-            self.shared().totals.no_responders.fetch_add(1, Ordering::Relaxed);
-            return Err(RequestError::NoResponders(String::from_utf8_lossy(&message.subject).into_owned()));
+        self.may_publish(&PublishTo::Subject, &message.subject)?;
+        let subject = message.subject.clone();
+        let captured = self.capture(&subject).is_some();
+        if !captured && !self.space.live.has_interest(&subject) {
+            return Err(self.nobody_answers(&subject));
         }
-        let inbox = format!("{INBOX}.{}", uuid::Uuid::new_v4().simple());
-        let invalid = |why: String| PublishError::Invalid { field: "subject".to_owned(), why };
-        let pattern = SubjectPattern::parse(&inbox).map_err(|error| invalid(error.to_string()))?;
-        let mut answers = LiveSubscription::new(&self.space, pattern, None);
-        message.reply_to = Some(inbox.into());
+        let inbox = Inbox::new(&self.space);
+        message.reply_to = Some(String::from_utf8_lossy(inbox.subject()).into_owned().into());
         // A request that nobody waits for any more is of no use to whoever would take it.
         let expiry = self.now().wall.after(deadline);
         message.expires_at = Some(message.expires_at.map_or(expiry, |own| own.min(expiry)));
         let ask = async {
-            self.publish(&PublishTo::Subject, vec![message], PublishOptions::default()).await?;
-            Ok(answers.next().await)
+            let published = self.publish(&PublishTo::Subject, vec![message], PublishOptions::default()).await?;
+            if !captured && !published.iter().any(Published::routed) {
+                // Who was there is gone.
+                return Err(self.nobody_answers(&subject));
+            }
+            Ok(inbox.next().await)
         };
         let timeout = || RequestError::Timeout(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
         match tokio::time::timeout(deadline, ask).await {
             Ok(Ok(Some(answer))) => Ok(answer),
-            Ok(Ok(None)) | Err(_) => Err(timeout()),
+            Ok(Ok(None)) => {
+                Err(PublishError::from(StorageError::Unavailable("the broker is stopping".to_owned())).into())
+            }
+            Err(_) => Err(timeout()),
             Ok(Err(error)) => Err(error),
         }
     }
 
-    /// Answers a request: publishes to its reply-to, live. `true` if somebody still waits for it.
+    fn nobody_answers(&self, subject: &[u8]) -> RequestError {
+        self.shared().totals.no_responders.fetch_add(1, Ordering::Relaxed);
+        RequestError::NoResponders(String::from_utf8_lossy(subject).into_owned())
+    }
+
+    /// Answers a request: publishes to its reply-to. `true` if somebody got it; of an inbox that means that somebody still waits. To
+    /// answer an inbox takes no permission: whoever was handed the request may.
     ///
     /// # Errors
     /// If the request names no reply-to, or the answer breaks a limit.
@@ -66,13 +82,7 @@ impl Session {
         if answer.correlation_id.is_none() {
             answer.correlation_id.clone_from(&request.correlation_id);
         }
-        if reply_to.starts_with(INBOX) {
-            let reached = self.space.live.matches(&answer.subject);
-            let answer = Arc::new(answer);
-            reached.iter().for_each(|buffer| self.shared().count_live(buffer.push(&answer)));
-            return Ok(!reached.is_empty());
-        }
         let published = self.publish(&PublishTo::Subject, vec![answer], PublishOptions::default()).await?;
-        Ok(published.iter().any(crate::views::Published::routed))
+        Ok(published.iter().any(Published::routed))
     }
 }

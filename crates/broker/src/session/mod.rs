@@ -3,6 +3,7 @@
 mod admin;
 mod bindings;
 mod consume;
+mod expecting;
 mod groups;
 mod limits;
 mod live;
@@ -10,11 +11,13 @@ mod policies;
 mod publish;
 mod queues;
 mod replay;
+mod stamps;
 mod topics;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use types::{Now, Offset};
 
 use crate::access::{Action, Grants, Principal};
@@ -24,11 +27,11 @@ use crate::errors::AccessError;
 use crate::shared::{Namespace, Shared};
 use crate::views::{ReadFrom, Record};
 
-pub(crate) use admin::{Change, define_queue, define_topic};
+pub(crate) use admin::{Change, define_queue, define_topic, to_the_end};
 pub(crate) use bindings::router_binding;
-pub(crate) use policies::apply as apply_policies;
+pub(crate) use policies::Resolved;
 pub(crate) use queues::{dead_letter_config, install_queue, make_queue, remove_queue};
-pub(crate) use topics::{capture_rule, install_topic, log_config, router_topic};
+pub(crate) use topics::{capture_rule, install_topic, is_volatile, keep_log, log_config, router_topic};
 
 /// One caller in one namespace. Cheap to clone; a protocol's connection holds one.
 #[derive(Clone)]
@@ -36,6 +39,13 @@ pub struct Session {
     broker: Broker,
     principal: Principal,
     pub(crate) space: Arc<Namespace>,
+    grants: Arc<ArcSwapOption<KnownGrants>>,
+}
+
+/// What the caller may do, as of a generation of the users.
+struct KnownGrants {
+    generation: u64,
+    grants: Arc<Grants>,
 }
 
 /// Where a publish goes.
@@ -145,7 +155,7 @@ pub struct ReadAnswer {
 
 impl Session {
     pub(crate) fn new(broker: Broker, principal: Principal, space: Arc<Namespace>) -> Self {
-        Self { broker, principal, space }
+        Self { broker, principal, space, grants: Arc::default() }
     }
 
     /// The broker.
@@ -174,8 +184,26 @@ impl Session {
         self.shared().clock.now()
     }
 
-    fn grants(&self) -> Result<Grants, AccessError> {
-        self.shared().users.grants(&self.principal, &self.space.name).ok_or(AccessError::Unauthenticated)
+    /// What the caller may do now. Looked up again only when users changed: it is asked on every operation.
+    fn grants(&self) -> Result<Arc<Grants>, AccessError> {
+        if self.space.is_deleted() {
+            return Err(AccessError::NoSuchNamespace(self.space.name.to_string()));
+        }
+        if self.principal.expires().is_some_and(|end| end <= self.now().wall) {
+            return Err(AccessError::Unauthenticated);
+        }
+        let users = &self.shared().users;
+        // Read before the lookup: a change in between is seen at the next operation.
+        let generation = users.generation();
+        if let Some(known) = &*self.grants.load()
+            && known.generation == generation
+        {
+            return Ok(Arc::clone(&known.grants));
+        }
+        let grants = users.grants(&self.principal, &self.space.name).ok_or(AccessError::Unauthenticated)?;
+        let grants = Arc::new(grants);
+        self.grants.store(Some(Arc::new(KnownGrants { generation, grants: Arc::clone(&grants) })));
+        Ok(grants)
     }
 
     /// Checks that the caller may do this to the entity of this name.
@@ -184,6 +212,16 @@ impl Session {
     /// See [`AccessError`].
     pub(crate) fn may(&self, action: Action, kind: &str, name: &str) -> Result<(), AccessError> {
         self.grants()?.require(action, kind, name)
+    }
+
+    /// Begins a change of this namespace's definitions.
+    ///
+    /// # Errors
+    /// If the namespace was deleted meanwhile, or the caller may do nothing any more.
+    pub(crate) async fn begin_change(&self) -> Result<Change, AccessError> {
+        let change = Change::begin(self.shared()).await;
+        self.grants()?;
+        Ok(change)
     }
 
     /// Whether the caller may see the entity of this name.

@@ -5,15 +5,15 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use log::{Durability, Refusal};
-use types::limits::{DEFAULT_MAX_BODY_BYTES, MAX_PUBLISH_BYTES, MAX_PUBLISH_MESSAGES};
-use types::{Message, MessageId, Now, Offset, Text};
+use types::limits::{DEFAULT_MAX_BODY_BYTES, MAX_BODY_BYTES, MAX_PUBLISH_BYTES, MAX_PUBLISH_MESSAGES};
+use types::{EntityId, Message, Now};
 
-use super::limits::{check, check_body, within};
-use super::{Expect, ExpectOf, PublishOptions, PublishTo, Session};
+use super::limits::{check, check_body, give_ids, within};
+use super::stamps::{Stamp, Stamped};
+use super::{PublishOptions, PublishTo, Session};
 use crate::access::Action;
 use crate::errors::{PublishError, SettleError};
-use crate::idempotence::{ProducerBatch, ProducerId, Sequence, SequenceError};
-use crate::partition::key_partition;
+use crate::live::is_inbox;
 use crate::queue::Settle;
 use crate::queues::{QueueOwner, Settling};
 use crate::receipt::Receipt;
@@ -23,13 +23,11 @@ use crate::topics::Topic;
 use crate::transaction::{CommitFailure, Transaction};
 use crate::views::Published;
 
-/// How often a conditional publish looks again when others append between its look and its commit.
-const EXPECT_TRIES: usize = 64;
 /// How often a publish begins anew because it repeats one that is being written, or because a queue on its way was deleted.
 const PUBLISH_TRIES: usize = 64;
 
 /// A destination that was found, and may be written to.
-enum Destination {
+pub(super) enum Destination {
     Topic(Arc<Topic>),
     Queue(Arc<QueueOwner>),
     Live,
@@ -111,11 +109,7 @@ impl Session {
         if plan.must_wait() {
             return Ok(Prepared::Wait);
         }
-        if let Some(durability) = options.durability {
-            plan.set_durability(durability.into());
-        } else if messages.iter().all(|message| !message.durable) {
-            plan.set_durability(Durability::Memory);
-        }
+        set_durability(&mut plan, messages, options);
         let (placed, results) = plan.into_transaction(&mut transaction);
         if results.iter().any(|result| result.duplicate) {
             transaction.barrier();
@@ -132,7 +126,7 @@ impl Session {
 
     /// Ready when every commit that is under way has ended. What is a duplicate of one of them is not confirmed before it is known
     /// whether that was stored.
-    async fn others_ended(&self) -> Result<(), PublishError> {
+    pub(super) async fn others_ended(&self) -> Result<(), PublishError> {
         let mut barrier = Transaction::new();
         barrier.barrier();
         barrier.commit(self.shared()).await.map_err(storage)?;
@@ -202,7 +196,8 @@ impl Session {
         }
         let (mut bytes, count) = (0, messages.len());
         let config = self.space.config();
-        let max_body = config.quota.max_body_bytes.unwrap_or(DEFAULT_MAX_BODY_BYTES as u64);
+        // A topic may allow more than the default; see `plan_for`.
+        let max_body = config.quota.max_body_bytes.unwrap_or(MAX_BODY_BYTES as u64);
         for message in &*messages {
             check(message, max_body)?;
             bytes += message.weight_bytes();
@@ -219,6 +214,8 @@ impl Session {
         {
             return Err(PublishError::Quota { limit: "max_publish_rate", value });
         }
+        // What is stored is counted once a second; until then each publish counts as it comes.
+        self.space.stored_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.shared().totals.published_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         give_ids(messages);
         Ok(())
@@ -238,25 +235,49 @@ impl Session {
         // Runs of messages with the same destination stay together, so that their order does.
         let mut rest = messages;
         while let Some(first) = rest.first() {
-            let capture = |message: &Message| self.space.entities.read().captures.capture(&message.subject);
-            let topic = capture(first);
-            let run = rest.iter().take_while(|message| capture(message) == topic).count();
+            let topic = self.capture(&first.subject);
+            let run = rest.iter().take_while(|message| self.capture(&message.subject) == topic).count();
             let (now, later) = rest.split_at(run);
+            if topic.is_none() {
+                // Each subject is its own place to write to.
+                now.iter().try_for_each(|message| self.may_publish(to, &message.subject))?;
+            }
             self.plan_for(plan, self.destination(to, &first.subject)?, now, options.partition)?;
             rest = later;
         }
         Ok(())
     }
 
-    fn plan_for(
+    /// The topic that a subject belongs to. Inboxes belong to none: answers are for who asked.
+    pub(super) fn capture(&self, subject: &[u8]) -> Option<EntityId> {
+        if is_inbox(subject) {
+            return None;
+        }
+        self.space.entities.read().captures.capture(subject)
+    }
+
+    /// Checks that the caller may publish there.
+    ///
+    /// # Errors
+    /// See [`PublishError`].
+    pub(super) fn may_publish(&self, to: &PublishTo, subject: &Bytes) -> Result<(), PublishError> {
+        self.destination(to, subject).map(drop)
+    }
+
+    pub(super) fn plan_for(
         &self,
         plan: &mut Plan,
         destination: Destination,
         messages: &[Message],
         partition: Option<u32>,
     ) -> Result<(), PublishError> {
+        let default = DEFAULT_MAX_BODY_BYTES as u64;
+        let bound = self.space.config().quota.max_body_bytes.unwrap_or(default);
         match destination {
-            Destination::Queue(queue) => plan.for_queue(&queue, messages),
+            Destination::Queue(queue) => {
+                messages.iter().try_for_each(|message| check_body(message, bound, "max_body_bytes"))?;
+                plan.for_queue(&queue, messages)
+            }
             Destination::Topic(topic) => {
                 let definition = topic.definition();
                 for message in messages {
@@ -265,35 +286,36 @@ impl Session {
                 plan.for_topic(&self.space, &topic, messages, partition)
             }
             Destination::Live => {
+                messages.iter().try_for_each(|message| check_body(message, bound, "max_body_bytes"))?;
                 plan.for_live(&self.space, messages);
                 Ok(())
             }
         }
     }
 
-    fn destination(&self, to: &PublishTo, subject: &Bytes) -> Result<Destination, PublishError> {
+    pub(super) fn destination(&self, to: &PublishTo, subject: &Bytes) -> Result<Destination, PublishError> {
         match to {
             PublishTo::Topic(name) => {
                 self.may(Action::Write, "topic", name)?;
-                let topic = self.space.topic(name).ok_or_else(|| missing("topic", name))?;
-                if topic.definition().config.internal {
-                    let why = "the topic is internal: only other topics feed it".to_owned();
-                    return Err(PublishError::Invalid { field: "topic".to_owned(), why });
-                }
-                Ok(Destination::Topic(topic))
+                public(self.space.topic(name).ok_or_else(|| missing("topic", name))?)
             }
             PublishTo::Queue(name) => {
                 self.may(Action::Write, "queue", name)?;
                 self.space.queue(name).map(Destination::Queue).ok_or_else(|| missing("queue", name))
             }
             PublishTo::Subject => {
-                let entities = self.space.entities.read();
-                let topic = entities.captures.capture(subject).and_then(|id| entities.topics_by_id.get(&id)).cloned();
-                drop(entities);
+                let topic = self.capture(subject).and_then(|id| {
+                    let entities = self.space.entities.read();
+                    entities.topics_by_id.get(&id).cloned()
+                });
                 match topic {
                     Some(topic) => {
                         self.may(Action::Write, "topic", &topic.name)?;
-                        Ok(Destination::Topic(topic))
+                        public(topic)
+                    }
+                    None if is_inbox(subject) => {
+                        self.grants()?;
+                        Ok(Destination::Live)
                     }
                     None => {
                         self.may(Action::Write, "subject", &String::from_utf8_lossy(subject))?;
@@ -302,116 +324,6 @@ impl Session {
                 }
             }
         }
-    }
-
-    async fn publish_expecting(
-        &self,
-        to: &PublishTo,
-        messages: Vec<Message>,
-        options: &PublishOptions,
-        expect: &Expect,
-    ) -> Result<Vec<Published>, PublishError> {
-        let invalid = |why: &str| PublishError::Invalid { field: "expect".to_owned(), why: why.to_owned() };
-        let [message] = messages.as_slice() else {
-            return Err(invalid("a conditional publish has exactly one message"));
-        };
-        let Destination::Topic(topic) = self.destination(to, &message.subject)? else {
-            return Err(invalid("only a topic with a log and a key index has versions"));
-        };
-        if !topic.definition().config.key_index {
-            return Err(invalid("the topic keeps no key index; create it with `key_index`"));
-        }
-        let series = match (expect.of, &message.key) {
-            (ExpectOf::Key, Some(key)) => key,
-            (ExpectOf::Subject, None) if !message.subject.is_empty() => &message.subject,
-            (ExpectOf::Key, None) => return Err(invalid("the message has no key")),
-            (ExpectOf::Subject, None) => return Err(invalid("the message has no subject")),
-            (ExpectOf::Subject, Some(_)) => {
-                return Err(invalid("a message with a key is versioned by its key, not by its subject"));
-            }
-        };
-        let partitions = topic.partitions();
-        let count = u32::try_from(partitions.len()).unwrap_or(u32::MAX);
-        let by_key = || std::num::NonZeroU32::new(count).map_or(0, |count| key_partition(series, count));
-        let number = options.partition.unwrap_or_else(by_key);
-        let Some(owned) = partitions.get(number as usize) else {
-            return Err(missing("partition", &number.to_string()));
-        };
-        for _ in 0..EXPECT_TRIES {
-            let appended = topic.wait();
-            tokio::pin!(appended);
-            appended.as_mut().enable();
-            let state = self.shared().log.state(owned.log).map_err(read_failure)?;
-            let actual = self.shared().log.key(owned.log, series).map_err(read_failure)?.map(|key| key.last);
-            if actual != expect.version {
-                return Err(PublishError::WrongVersion { actual });
-            }
-            let mut plan = Plan::new(self.shared(), self.now());
-            self.plan_for(&mut plan, Destination::Topic(Arc::clone(&topic)), &messages, Some(number))?;
-            plan.expect_end(state.end);
-            let mut transaction = Transaction::new();
-            let (placed, mut results) = plan.into_transaction(&mut transaction);
-            match transaction.commit(self.shared()).await {
-                Ok(written) => {
-                    place(&placed, &written, &mut results);
-                    return Ok(results);
-                }
-                // Somebody appended, or is about to: look again once that is there.
-                Err(CommitFailure::Refused(Refusal::WrongEnd { .. })) => {
-                    let _ = tokio::time::timeout(std::time::Duration::from_millis(100), appended).await;
-                }
-                Err(failure) => return Err(storage(failure)),
-            }
-        }
-        Err(PublishError::Backpressure)
-    }
-
-    /// Looks at a producer's stamp.
-    fn stamp(
-        &self,
-        to: &PublishTo,
-        messages: &[Message],
-        options: &PublishOptions,
-        now: Now,
-    ) -> Result<Option<Stamped>, PublishError> {
-        let Some(stamp) = &options.producer else { return Ok(None) };
-        let invalid = |why: &str| PublishError::Invalid { field: "producer".to_owned(), why: why.to_owned() };
-        let Destination::Topic(topic) = self.destination(to, messages.first().map_or(&Bytes::new(), |m| &m.subject))?
-        else {
-            return Err(invalid("idempotent producers publish to a topic; use a dedup id for a queue"));
-        };
-        types::check_name(&stamp.id).map_err(|error| invalid(&error.to_string()))?;
-        let batch = ProducerBatch {
-            epoch: stamp.epoch,
-            first_sequence: u32::try_from(stamp.sequence).map_err(|_| invalid("sequence numbers are below 2^31"))?,
-            messages: u32::try_from(messages.len()).unwrap_or(u32::MAX),
-        };
-        let name = Text::from(stamp.id.as_str());
-        let verdict = topic.producers.lock().begin(now, &ProducerId::Name(name.clone()), batch);
-        Ok(Some(match verdict.map_err(sequence)? {
-            Sequence::Duplicate { .. } => Stamped::Duplicate(duplicates(messages)),
-            Sequence::Pending => Stamped::Pending,
-            Sequence::New => Stamped::New(Stamp { topic, name, batch, done: false }),
-        }))
-    }
-
-    async fn commit_stamped(
-        &self,
-        transaction: Transaction,
-        stamp: Option<Stamp>,
-    ) -> Result<Vec<log::Written>, CommitFailure> {
-        let Some(mut stamp) = stamp else { return transaction.commit(self.shared()).await };
-        let now = self.now();
-        let (send, receive) = tokio::sync::oneshot::channel();
-        // The end is taken up even if nobody waits, or the producer could never go on.
-        transaction.submit(self.shared(), move |result| {
-            if result.is_ok() {
-                stamp.confirm(now);
-            }
-            drop(stamp);
-            drop(send.send(result));
-        });
-        receive.await.unwrap_or_else(|_| Err(CommitFailure::Unknown("the storage stopped".to_owned())))
     }
 }
 
@@ -423,76 +335,27 @@ enum Prepared {
     Wait,
 }
 
-/// What a producer's stamp says.
-enum Stamped {
-    New(Stamp),
-    /// The first one is being written.
-    Pending,
-    Duplicate(Vec<Published>),
+/// A topic that publishers may use.
+fn public(topic: Arc<Topic>) -> Result<Destination, PublishError> {
+    if topic.definition().config.internal {
+        let why = "the topic is internal: only other topics feed it".to_owned();
+        return Err(PublishError::Invalid { field: "topic".to_owned(), why });
+    }
+    Ok(Destination::Topic(topic))
 }
 
-/// A stamp that is being written. Dropped without a confirmation, it is taken back.
-struct Stamp {
-    topic: Arc<Topic>,
-    name: Text,
-    batch: ProducerBatch,
-    done: bool,
-}
-
-impl Stamp {
-    fn confirm(&mut self, now: Now) {
-        let producer = ProducerId::Name(self.name.clone());
-        self.topic.producers.lock().confirm(now, &producer, self.batch, Offset::ZERO);
-        self.done = true;
+pub(super) fn set_durability(plan: &mut Plan, messages: &[Message], options: &PublishOptions) {
+    if let Some(durability) = options.durability {
+        plan.set_durability(durability.into());
+    } else if messages.iter().all(|message| !message.durable) {
+        plan.set_durability(Durability::Memory);
     }
 }
 
-impl Drop for Stamp {
-    fn drop(&mut self) {
-        if !self.done {
-            self.topic.producers.lock().cancel(&ProducerId::Name(self.name.clone()), self.batch);
-        }
-    }
-}
-
-fn sequence(error: SequenceError) -> PublishError {
-    match error {
-        SequenceError::OutOfSequence { expected, found } => {
-            PublishError::OutOfSequence { got: u64::from(found), expected: u64::from(expected) }
-        }
-        SequenceError::Fenced { present, .. } => PublishError::Fenced { current: present },
-        SequenceError::TooManyProducers | SequenceError::TooManyPending => PublishError::Backpressure,
-        error => PublishError::Invalid { field: "producer".to_owned(), why: error.to_string() },
-    }
-}
-
-fn duplicates(messages: &[Message]) -> Vec<Published> {
-    let id = |message: &Message| message.id.clone().unwrap_or(MessageId::Uuid([0; 16]));
-    messages
-        .iter()
-        .map(|message| Published { id: id(message), queues: 0, position: None, duplicate: true, live: 0 })
-        .collect()
-}
-
-/// Gives ids to messages that have none: UUIDs of version 7 that follow each other.
-fn give_ids(messages: &mut [Message]) {
-    let mut next = None;
-    for message in messages.iter_mut().filter(|message| message.id.is_none()) {
-        let number = next.unwrap_or_else(|| uuid::Uuid::now_v7().as_u128());
-        message.id = Some(MessageId::Uuid(number.to_be_bytes()));
-        // The low 62 bits are random; a run of a publish's length hardly ever carries out of them.
-        next = Some((number & !0x3fff_ffff_ffff_ffff) | (number.wrapping_add(1) & 0x3fff_ffff_ffff_ffff));
-    }
-}
-
-fn missing(kind: &str, name: &str) -> PublishError {
+pub(super) fn missing(kind: &str, name: &str) -> PublishError {
     PublishError::NotFound { entity: format!("{kind} {name:?}") }
 }
 
-fn storage(failure: CommitFailure) -> PublishError {
+pub(super) fn storage(failure: CommitFailure) -> PublishError {
     PublishError::Storage(failure.into())
-}
-
-fn read_failure(error: log::ReadError) -> PublishError {
-    PublishError::Storage(crate::errors::StorageError::Damaged(error.to_string()))
 }

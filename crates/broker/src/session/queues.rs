@@ -6,11 +6,12 @@ use log::{Cleanup, LogConfig};
 use types::{EntityId, check_name};
 
 use super::Session;
-use super::admin::{Change, difference};
+use super::admin::{Change, define_queue, difference, to_the_end};
 use crate::access::Action;
-use crate::definitions::{BindingTarget, DeadLetterConfig, QueueConfig};
+use crate::definitions::{BindingTarget, DeadLetterConfig, NamespaceConfig, QueueConfig};
 use crate::errors::{ConsumeError, DeclareError};
 use crate::meta::MetaRecord;
+use crate::policy::Policies;
 use crate::queues::{QueueDefinition, QueueOwner};
 use crate::shared::{Namespace, Shared, log_of, state_log_of};
 use crate::state_log::StateRecord;
@@ -32,8 +33,29 @@ impl Session {
     ) -> Result<(Declared, QueueInfo), DeclareError> {
         check_name(name)?;
         self.may(Action::Configure, "queue", name)?;
+        self.may_dead_letter(&config)?;
         validate_queue(&config)?;
-        let change = Change::begin(self.shared()).await;
+        let (session, name) = (self.clone(), name.to_owned());
+        to_the_end(async move { session.declare_queue_now(&name, config, update).await }).await
+    }
+
+    /// A queue writes its dead letters, so whoever names their place must be allowed to.
+    fn may_dead_letter(&self, config: &QueueConfig) -> Result<(), DeclareError> {
+        match &config.dead_letter {
+            Some(DeadLetterConfig::Queue(to)) => self.may(Action::Write, "queue", to)?,
+            Some(DeadLetterConfig::Topic { topic, .. }) => self.may(Action::Write, "topic", topic)?,
+            Some(DeadLetterConfig::None) | None => {}
+        }
+        Ok(())
+    }
+
+    async fn declare_queue_now(
+        &self,
+        name: &str,
+        config: QueueConfig,
+        update: bool,
+    ) -> Result<(Declared, QueueInfo), DeclareError> {
+        let change = self.begin_change().await?;
         if let Some(queue) = self.space.queue(name) {
             return self.redeclare_queue(change, &queue, config, update).await;
         }
@@ -88,7 +110,12 @@ impl Session {
     /// See [`DeclareError`]. A queue that gets another's dead letters is in use.
     pub async fn delete_queue(&self, name: &str, if_unused: bool, if_empty: bool) -> Result<u64, DeclareError> {
         self.may(Action::Configure, "queue", name)?;
-        let change = Change::begin(self.shared()).await;
+        let (session, name) = (self.clone(), name.to_owned());
+        to_the_end(async move { session.delete_queue_now(&name, if_unused, if_empty).await }).await
+    }
+
+    async fn delete_queue_now(&self, name: &str, if_unused: bool, if_empty: bool) -> Result<u64, DeclareError> {
+        let change = self.begin_change().await?;
         let queue = self.space.queue(name).ok_or_else(|| Self::not_found("queue", name))?;
         let entity = format!("queue {name:?}");
         if let Some(source) = self.space.dead_letter_sources(name).first() {
@@ -175,7 +202,7 @@ pub(crate) fn dead_letter_config() -> QueueConfig {
 }
 
 /// The name of the dead-letter queue, if one is named that does not exist.
-fn dead_letter_to_make(space: &Namespace, target: &DeadLetterConfig) -> Option<String> {
+pub(super) fn dead_letter_to_make(space: &Namespace, target: &DeadLetterConfig) -> Option<String> {
     match target {
         DeadLetterConfig::Queue(name) if space.queue(name).is_none() => Some(name.clone()),
         _ => None,
@@ -191,18 +218,35 @@ fn plan_queue(space: &Namespace, change: &mut Change, name: &str, config: QueueC
     let id = change.meta.new_id();
     let (messages, state) = queue_log_config(&space.name, name, config.volatile);
     let logs = (change.create_log(log_of(id, 0), messages), change.create_log(state_log_of(id), state));
-    if config.volatile {
-        // Its id is not given again after a restart either.
-        change.record(MetaRecord::NextId { id: id.0 + 1 });
-    } else {
+    if !config.volatile {
         let (namespace, config) = (space.id.0, Box::new(config.clone()));
         change.record(MetaRecord::PutQueue { namespace, id: id.0, name: name.to_owned(), config });
     }
     PlannedQueue { id, name: name.to_owned(), logs, definition: space.queue_definition(name, config) }
 }
 
+/// Plans a dead-letter queue under policies that are not in force yet.
+pub(super) fn plan_dead_letter_queue(
+    space: &Namespace,
+    change: &mut Change,
+    name: &str,
+    policies: &Policies,
+    namespace: &NamespaceConfig,
+) -> PlannedQueue {
+    let planned = plan_queue(space, change, name, dead_letter_config());
+    PlannedQueue { definition: define_queue(name, dead_letter_config(), policies, namespace), ..planned }
+}
+
 impl PlannedQueue {
-    fn install(self, shared: &Shared, space: &Namespace) -> Arc<QueueOwner> {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn definition(&self) -> &QueueDefinition {
+        &self.definition
+    }
+
+    pub(super) fn install(self, shared: &Shared, space: &Namespace) -> Arc<QueueOwner> {
         let now = shared.clock.now();
         let owner = QueueOwner::new(self.id, space.id, &self.name, self.logs, self.definition, now);
         install_queue(shared, space, Arc::new(owner))

@@ -25,14 +25,14 @@ impl Session {
     pub async fn read(&self, topic: &str, read: Read) -> Result<ReadAnswer, ReplayError> {
         let topic = self.readable_topic(topic)?;
         let max = read.max.clamp(1, MAX_RECEIVE_MESSAGES);
-        let deadline = self.now().mono.after(read.wait.min(MAX_RECEIVE_WAIT));
+        let wait = Wait::new(read.wait.min(MAX_RECEIVE_WAIT));
         let mut from = self.resolve(&topic, read.partition, read.from)?;
         loop {
             let appended = topic.wait();
             tokio::pin!(appended);
             appended.as_mut().enable();
             let answer = self.read_partition(&topic, read.partition, from, max, read.max_bytes.min(READ_BYTES))?;
-            let left = deadline.since(self.now().mono);
+            let left = wait.left();
             if !answer.records.is_empty() || left.is_zero() || self.shared().is_closed() {
                 return Ok(answer);
             }
@@ -41,6 +41,7 @@ impl Session {
             if topic.is_deleted() {
                 return Err(ReplayError::NotFound { entity: format!("topic {:?}", &*topic.name) });
             }
+            self.may(Action::Read, "topic", &topic.name)?;
         }
     }
 
@@ -60,8 +61,9 @@ impl Session {
                 let entries = self.shared().read(owned.log, from, limit)?;
                 let Some(last) = entries.last() else { break };
                 from = end_of(last);
+                let mut taken = Taken::new(&mut records, max, usize::MAX);
                 for entry in &entries {
-                    decode(entry, partition, Offset::ZERO, max, &mut records, |record| record == Some(key))?;
+                    decode(entry, partition, Offset::ZERO, &mut taken, |record| record == Some(key))?;
                 }
             }
         }
@@ -79,8 +81,9 @@ impl Session {
             let Some(summary) = self.key_of(&topic, *owned, key)? else { continue };
             let limit = ReadLimit { bytes: 1, records: 1, before: summary.last.next() };
             let mut records = Vec::new();
+            let mut taken = Taken::new(&mut records, 1, READ_BYTES);
             for entry in self.shared().read(owned.log, summary.last, limit)? {
-                decode(&entry, partition, summary.last, 1, &mut records, |_| true)?;
+                decode(&entry, partition, summary.last, &mut taken, |_| true)?;
             }
             // A key has one partition, unless partitions were added since: then the newest record counts.
             newest = newest.into_iter().chain(records).max_by_key(|record| record.appended);
@@ -142,9 +145,13 @@ impl Session {
         let entries = self.shared().read(owned.log, from, limit)?;
         let end = self.shared().log.state(owned.log).map_or(from, |state| state.end);
         let (mut records, mut next) = (Vec::new(), from);
+        let mut taken = Taken::new(&mut records, max, max_bytes);
         for entry in &entries {
-            let whole = decode(entry, partition, from, max, &mut records, |_| true)?;
-            next = if whole { end_of(entry) } else { records.last().map_or(next, |last| last.position.offset.next()) };
+            if !decode(entry, partition, from, &mut taken, |_| true)? {
+                next = taken.records.last().map_or(next, |last| last.position.offset.next());
+                break;
+            }
+            next = end_of(entry);
         }
         if entries.is_empty() {
             // Nothing live is left before the end.
@@ -158,13 +165,43 @@ fn end_of(entry: &Entry) -> Offset {
     entry.base.plus(u64::from(entry.batch.last_offset_delta()) + 1)
 }
 
-/// Decodes an entry's live records from an offset on, those whose record key is wanted, until there are `max`. `false` if some were left.
+/// A wait that the runtime's clock bounds, as it does the waits within it.
+pub(super) struct Wait(tokio::time::Instant);
+
+impl Wait {
+    pub(super) fn new(wait: std::time::Duration) -> Self {
+        Self(tokio::time::Instant::now() + wait)
+    }
+
+    pub(super) fn left(&self) -> std::time::Duration {
+        self.0.saturating_duration_since(tokio::time::Instant::now())
+    }
+}
+
+/// Records read so far, and how many more there may be.
+struct Taken<'a> {
+    records: &'a mut Vec<Record>,
+    max: usize,
+    bytes_left: usize,
+}
+
+impl<'a> Taken<'a> {
+    fn new(records: &'a mut Vec<Record>, max: usize, bytes: usize) -> Self {
+        Self { records, max, bytes_left: bytes }
+    }
+
+    /// Whether there is room for one of this weight; the first is taken whatever it weighs.
+    fn has_room(&self, weight: usize) -> bool {
+        self.records.len() < self.max && (self.records.is_empty() || weight <= self.bytes_left)
+    }
+}
+
+/// Decodes an entry's live records from an offset on, those whose record key is wanted, while there is room. `false` if some were left.
 fn decode(
     entry: &Entry,
     partition: u32,
     from: Offset,
-    max: usize,
-    records: &mut Vec<Record>,
+    taken: &mut Taken<'_>,
     wanted: impl Fn(Option<&[u8]>) -> bool,
 ) -> Result<bool, ReplayError> {
     let damaged = |error: log::batch::BatchError| StorageError::Damaged(error.to_string());
@@ -180,12 +217,14 @@ fn decode(
         if !wanted(block.record_ref(meta.position).map_err(damaged)?.key) {
             continue;
         }
-        if records.len() == max {
+        let weight = meta.weight as usize;
+        if !taken.has_room(weight) {
             return Ok(false);
         }
+        taken.bytes_left = taken.bytes_left.saturating_sub(weight);
         let payload = Payload { block: Arc::clone(&block), position: meta.position };
         let (message, appended): (_, Timestamp) = payload.message().map_err(damaged)?;
-        records.push(Record { position: Position { partition, offset }, appended, message: Arc::new(message) });
+        taken.records.push(Record { position: Position { partition, offset }, appended, message: Arc::new(message) });
     }
     Ok(true)
 }

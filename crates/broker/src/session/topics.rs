@@ -8,12 +8,14 @@ use log::{Cleanup, LogConfig};
 use types::{EntityId, SubjectPattern, check_name};
 
 use super::Session;
-use super::admin::{Change, difference};
+use super::admin::{Change, difference, to_the_end};
 use crate::access::Action;
-use crate::definitions::{BindingTarget, RetentionConfig, RouterConfig, TopicConfig};
+use crate::definitions::{
+    BindingTarget, DeadLetterConfig, DurabilityConfig, RetentionConfig, RouterConfig, TopicConfig,
+};
 use crate::errors::DeclareError;
 use crate::meta::MetaRecord;
-use crate::router::{CaptureRule, HashOn, RouterKind, RouterTopic};
+use crate::router::{CaptureRule, HashOn, RouterBinding, RouterKind, RouterTopic, check};
 use crate::shared::{Entities, Shared, log_of, state_log_of};
 use crate::topics::{Topic, TopicDefinition};
 use crate::transaction::Owned;
@@ -37,8 +39,25 @@ impl Session {
     ) -> Result<(Declared, TopicInfo), DeclareError> {
         check_name(name)?;
         self.may(Action::Configure, "topic", name)?;
+        // What a topic passes on or takes in is written and read in the name of whoever says so.
+        if let Some(alternate) = &config.alternate {
+            self.may(Action::Write, "topic", alternate)?;
+        }
+        for pattern in config.captures.iter().flatten() {
+            self.may(Action::Read, "subject", pattern)?;
+        }
         validate_topic(&config)?;
-        let mut change = Change::begin(self.shared()).await;
+        let (session, name) = (self.clone(), name.to_owned());
+        to_the_end(async move { session.declare_topic_now(&name, config, update).await }).await
+    }
+
+    async fn declare_topic_now(
+        &self,
+        name: &str,
+        config: TopicConfig,
+        update: bool,
+    ) -> Result<(Declared, TopicInfo), DeclareError> {
+        let mut change = self.begin_change().await?;
         self.check_alternate(name, &config)?;
         if let Some(topic) = self.space.topic(name) {
             return self.redeclare_topic(change, &topic, config, update).await;
@@ -55,7 +74,11 @@ impl Session {
         change.record(MetaRecord::PutTopic { namespace, id: id.0, name: name.to_owned(), config });
         let _held = change.commit(self.shared()).await?;
         let topic = Arc::new(Topic::new(id, name, partitions, state, definition, self.now()));
-        install_topic(&mut self.space.entities.write(), &topic, rule)?;
+        {
+            let mut entities = self.space.entities.write();
+            install_topic(&mut entities, &topic, rule)?;
+            refresh_alternates(&mut entities, name)?;
+        }
         self.shared().changed();
         Ok((Declared::Created, self.topic_info(&topic)))
     }
@@ -75,8 +98,12 @@ impl Session {
         if !update {
             return Err(DeclareError::Conflict { entity, difference: difference(&have.config, &config) });
         }
-        let definition = self.space.topic_definition(&topic.name, config.clone());
         let partitions = topic.partitions();
+        let mut definition = self.space.topic_definition(&topic.name, config.clone());
+        if have.config.retention.is_none() && config.retention.is_none() {
+            // The log is there because a policy once said so. It stays.
+            definition = keep_log_if_any(definition, partitions.len());
+        }
         let wanted = partition_count(&definition);
         if wanted < partitions.len() as u32 {
             let difference = "partitions, and the log itself, cannot be taken away; delete the topic and make it anew";
@@ -86,6 +113,11 @@ impl Session {
             let difference = "key_index cannot change once there is a log".to_owned();
             return Err(DeclareError::Conflict { entity, difference });
         }
+        if is_volatile(&have.config) != is_volatile(&config) && !partitions.is_empty() {
+            let difference = "durability cannot change to or from memory once there is a log".to_owned();
+            return Err(DeclareError::Conflict { entity, difference });
+        }
+        self.check_bindings(topic, &config.router)?;
         let rule = capture_rule(&topic.name, &config)?;
         self.space.entities.read().captures.check(topic.id, &rule).map_err(|error| invalid("captures", &error))?;
         for owned in partitions.iter() {
@@ -111,10 +143,15 @@ impl Session {
     /// Deletes a topic with its log and bindings. (`if_unused`: refused while it has bindings.)
     ///
     /// # Errors
-    /// See [`DeclareError`]. A topic that is another's alternate, or that a group reads, is in use.
+    /// See [`DeclareError`]. A topic that is another's alternate, that a group reads or that dead letters go to is in use.
     pub async fn delete_topic(&self, name: &str, if_unused: bool) -> Result<(), DeclareError> {
         self.may(Action::Configure, "topic", name)?;
-        let mut change = Change::begin(self.shared()).await;
+        let (session, name) = (self.clone(), name.to_owned());
+        to_the_end(async move { session.delete_topic_now(&name, if_unused).await }).await
+    }
+
+    async fn delete_topic_now(&self, name: &str, if_unused: bool) -> Result<(), DeclareError> {
+        let mut change = self.begin_change().await?;
         let topic = self.space.topic(name).ok_or_else(|| Self::not_found("topic", name))?;
         let in_use = |by: String| DeclareError::InUse { entity: format!("topic {name:?}"), by };
         if let Some(other) = self.alternate_of(name) {
@@ -122,6 +159,9 @@ impl Session {
         }
         if let Some(group) = self.group_on(name) {
             return Err(in_use(format!("group {group:?} reads it; delete that first")));
+        }
+        if let Some(queue) = self.dead_letters_into(name) {
+            return Err(in_use(format!("dead letters of queue {queue:?} go to it; change that first")));
         }
         let bindings = self.space.bindings_at(Some(name), &BindingTarget::Topic(name.to_owned()));
         if if_unused && !bindings.is_empty() {
@@ -212,6 +252,26 @@ impl Session {
         entities.topics.values().find(uses).map(|topic| topic.name.to_string())
     }
 
+    /// The bindings that are there must make sense under another kind of router too.
+    fn check_bindings(&self, topic: &Topic, router: &RouterConfig) -> Result<(), DeclareError> {
+        let (entities, kind) = (self.space.entities.read(), router_kind(router));
+        let fits = |binding: &RouterBinding| check(&kind, &binding.filter, binding.weight);
+        entities.router.bindings_from(topic.id).try_for_each(|binding| {
+            let why = |error| DeclareError::Conflict {
+                entity: format!("topic {:?}", &*topic.name),
+                difference: format!("binding {} does not fit the new router: {error}", binding.id),
+            };
+            fits(binding).map_err(why)
+        })
+    }
+
+    fn dead_letters_into(&self, name: &str) -> Option<String> {
+        let into = |target: &DeadLetterConfig| matches!(target, DeadLetterConfig::Topic { topic, .. } if topic == name);
+        let entities = self.space.entities.read();
+        let mut queues = entities.queues.values();
+        queues.find(|queue| into(&queue.definition().resolved.dead_letter)).map(|queue| queue.name.to_string())
+    }
+
     fn group_on(&self, topic: &str) -> Option<String> {
         let entities = self.space.entities.read();
         entities.groups.values().find(|group| group.config().topic == topic).map(|group| group.name.to_string())
@@ -227,6 +287,41 @@ fn partition_count(definition: &TopicDefinition) -> u32 {
     if definition.resolved.retention.is_some() { definition.config.partitions.unwrap_or(1) } else { 0 }
 }
 
+/// Whether the topic's log is in memory only. Its own definition alone says so, for a log cannot change it: what policies and the
+/// namespace say of durability decides when a publish is confirmed, not whether it is written.
+pub(crate) fn is_volatile(config: &TopicConfig) -> bool {
+    config.durability == Some(DurabilityConfig::Memory)
+}
+
+/// What holds for a topic that has `partitions` logs or none: policies decide how long a log is kept, not whether there is one.
+pub(crate) fn keep_log(mut definition: TopicDefinition, partitions: usize) -> TopicDefinition {
+    if partitions == 0 {
+        definition.resolved.retention = None;
+    }
+    keep_log_if_any(definition, partitions)
+}
+
+fn keep_log_if_any(mut definition: TopicDefinition, partitions: usize) -> TopicDefinition {
+    if partitions > 0 {
+        definition.resolved.retention.get_or_insert_default();
+    }
+    definition
+}
+
+/// Topics whose alternate is of this name find it.
+///
+/// # Errors
+/// If the router does not know one of them.
+fn refresh_alternates(entities: &mut Entities, name: &str) -> Result<(), DeclareError> {
+    let names = |topic: &&Arc<Topic>| topic.definition().resolved.alternate.as_deref() == Some(name);
+    let topics: Vec<_> = entities.topics.values().filter(names).cloned().collect();
+    for topic in topics {
+        let router = router_topic(entities, &topic);
+        entities.router.update_topic(router).map_err(|error| invalid("alternate", &error))?;
+    }
+    Ok(())
+}
+
 pub(crate) fn state_config(space: &str, name: &str) -> LogConfig {
     let label = format!("state of topic {space}/{name}");
     LogConfig { label, cleanup: Cleanup::default(), key_index: false, volatile: false }
@@ -239,7 +334,7 @@ pub(crate) fn log_config(space: &str, name: &str, definition: &TopicDefinition) 
         label: format!("topic {space}/{name}"),
         cleanup: cleanup(&retention, u64::from(partition_count(definition).max(1))),
         key_index: definition.config.key_index,
-        volatile: definition.resolved.durability == crate::definitions::DurabilityConfig::Memory,
+        volatile: is_volatile(&definition.config),
     }
 }
 

@@ -1,10 +1,19 @@
 //! The broker through its public face, over the in-memory log.
 
+mod access;
+mod admin;
 mod consumers;
 mod dead_letters;
 mod faults;
+mod groups;
 mod harness;
 mod leases;
+mod live;
+mod once;
 mod queues;
 mod random;
+mod restart;
 mod rules;
+mod scale;
+mod support;
+mod topics;

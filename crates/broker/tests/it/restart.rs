@@ -1,0 +1,190 @@
+//! What a restart brings back.
+
+use std::time::Duration;
+
+use broker::PublishTo;
+use broker::definitions::{
+    BindingTarget, GroupConfig, GroupStart, NamespaceConfig, PolicyScope, PolicyValues, QueueConfig, TopicConfig,
+};
+use broker::views::ReadFrom;
+use log::{Append, Commit, Durability, Log, Operation, Target};
+use types::{Filter, HeaderMatch, LogId, Offset};
+
+use crate::admin::snapshot;
+use crate::harness::{Bench, bind, bodies, publish, queue, receive, topic};
+use crate::support::{indexed, kept, keyed, message, partitioned, pattern, policy, read, texts, through, to_topic};
+
+fn on(topic: &str) -> GroupConfig {
+    GroupConfig { topic: topic.to_owned(), start: GroupStart::Latest, session_ms: None }
+}
+
+#[tokio::test]
+async fn all_definitions_come_back_as_they_were() {
+    let bench = Bench::new();
+    let session = bench.session();
+    topic(&session, "z-rest", TopicConfig::default()).await;
+    topic(&session, "a", TopicConfig { alternate: Some("z-rest".into()), ..partitioned(3) }).await;
+    topic(&session, "keys", indexed()).await;
+    queue(&session, "q", QueueConfig { keyed: Some(true), ttl_ms: Some(5), ..QueueConfig::default() }).await;
+    bind(&session, "a", "q", Filter::Subject(pattern("x.*"))).await;
+    let wanted = vec![("h".into(), Some(types::Value::Text("v".into())))];
+    bind(&session, "a", "q", Filter::Headers { matching: HeaderMatch::Any, wanted }).await;
+    session.bind(to_topic("a", "keys", Filter::All)).await.unwrap();
+    session.declare_group("g", on("a"), false).await.unwrap();
+    let values = PolicyValues { max_messages: Some(9), ..PolicyValues::default() };
+    session.put_policy("p", policy("q*", PolicyScope::All, values)).await.unwrap();
+    let before = snapshot(&bench);
+    drop(session);
+    let bench = bench.restart();
+    assert_eq!(snapshot(&bench), before);
+    let session = bench.session();
+    publish(&session, through("a"), vec![keyed("k", "1")]).await;
+    assert_eq!(texts(&read(&session, "keys", 0, ReadFrom::Earliest).await), ["1"]);
+    assert_eq!(session.topics().unwrap().iter().map(|topic| topic.unrouted).sum::<u64>(), 0);
+}
+
+#[tokio::test]
+async fn ids_are_given_once_whatever_is_deleted_and_restarted() {
+    let mut bench = Bench::new();
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..5 {
+        let session = bench.session();
+        for _ in 0..3 {
+            topic(&session, "t", kept()).await;
+            queue(&session, "v", QueueConfig { volatile: true, ..QueueConfig::default() }).await;
+            for id in [session.topic("t").unwrap().id, session.queue("v").unwrap().id] {
+                assert!(seen.insert(id), "{id} was given before");
+            }
+            session.delete_topic("t", false).await.unwrap();
+            session.delete_queue("v", false, false).await.unwrap();
+        }
+        // One that is never recorded, and has no dead-letter queue that would be.
+        let dead_letter = Some(broker::definitions::DeadLetterConfig::None);
+        queue(&session, "w", QueueConfig { volatile: true, dead_letter, ..QueueConfig::default() }).await;
+        assert!(seen.insert(session.queue("w").unwrap().id));
+        drop(session);
+        bench = bench.restart();
+    }
+}
+
+#[tokio::test]
+async fn definitions_that_change_often_are_snapshotted_while_running_and_at_the_start() {
+    let bench = Bench::new();
+    let session = bench.session();
+    topic(&session, "t", kept()).await;
+    for n in 0..1_500 {
+        queue(&session, "q", QueueConfig { ttl_ms: Some(n), ..QueueConfig::default() }).await;
+        session.delete_queue("q", false, false).await.unwrap();
+        if n == 1_000 {
+            bench.pass(Duration::from_secs(1)).await;
+            let records = bench.log.state(LogId(0)).unwrap().records;
+            assert!(records < 100, "{records} records are left");
+        }
+    }
+    queue(&session, "last", QueueConfig::default()).await;
+    let before = snapshot(&bench);
+    let id = session.queue("last").unwrap().id;
+    drop(session);
+    let mut bench = bench;
+    for _ in 0..2 {
+        bench = bench.restart();
+        assert_eq!(snapshot(&bench), before);
+    }
+    let session = bench.session();
+    queue(&session, "next", QueueConfig::default()).await;
+    assert!(session.queue("next").unwrap().id > id);
+}
+
+#[tokio::test]
+async fn volatile_queues_go_with_the_process_and_their_bindings_with_them() {
+    let bench = Bench::new();
+    let session = bench.session();
+    topic(&session, "t", kept()).await;
+    queue(&session, "v", QueueConfig { volatile: true, ..QueueConfig::default() }).await;
+    queue(&session, "q", QueueConfig::default()).await;
+    bind(&session, "t", "v", Filter::All).await;
+    bind(&session, "t", "q", Filter::All).await;
+    assert_eq!(publish(&session, through("t"), vec![message("", "x")]).await[0].queues, 2);
+    drop(session);
+    let bench = bench.restart();
+    let session = bench.session();
+    assert!(session.queue("v").is_err());
+    let bound = session.bindings(None, None).unwrap();
+    assert_eq!(
+        bound.iter().map(|binding| &binding.config.target).collect::<Vec<_>>(),
+        [&BindingTarget::Queue("q".into())]
+    );
+    queue(&session, "v", QueueConfig { volatile: true, ..QueueConfig::default() }).await;
+    assert!(receive(&session, "v", 1).await.is_empty());
+    assert_eq!(publish(&session, through("t"), vec![message("", "y")]).await[0].queues, 1);
+}
+
+#[tokio::test]
+async fn namespaces_come_back_with_their_settings_and_deleted_ones_do_not() {
+    let bench = Bench::new();
+    let admin = bench.broker.authenticate(&broker::Credentials::Anonymous).unwrap();
+    for name in ["a", "b"] {
+        let config = NamespaceConfig { description: Some(name.into()), ..NamespaceConfig::default() };
+        bench.broker.put_namespace(&admin, name, config).await.unwrap();
+        let session = bench.broker.session(&admin, name).unwrap();
+        topic(&session, "t", kept()).await;
+        session.declare_group("g", on("t"), false).await.unwrap();
+        queue(&session, "q", QueueConfig::default()).await;
+        publish(&session, PublishTo::Queue("q".into()), vec![message("", name)]).await;
+    }
+    bench.broker.delete_namespace(&admin, "a").await.unwrap();
+    let bench = bench.restart();
+    let names: Vec<_> =
+        bench.broker.namespaces(&admin).unwrap().into_iter().map(|info| (info.name, info.config.description)).collect();
+    assert_eq!(names, [("b".to_owned(), Some("b".to_owned())), ("default".to_owned(), None)]);
+    let session = bench.broker.session(&admin, "b").unwrap();
+    assert_eq!(bodies(&receive(&session, "q", 1).await), ["b"]);
+}
+
+/// Writes a record that is none into a log, as a fault of the disk or of another program might.
+fn spoil(bench: &Bench, log: LogId) {
+    let opened = bench.log.open(&[log]).remove(0).expect("opens");
+    let mut builder = log::batch::BatchBuilder::new(log::batch::BatchOptions::default());
+    builder.push(None, 0, None, Some(b"\xffspoilt"), log::batch::NO_HEADERS).expect("fits");
+    let append = Append { batch: builder.finish().expect("a batch"), selection: None, weight: 0 };
+    let target = Target { log, epoch: opened.epoch, expected_end: None, operation: Operation::Append(append) };
+    let (send, receive) = std::sync::mpsc::sync_channel(1);
+    let commit = Commit { durability: Durability::Fsync, operations: vec![target] };
+    bench.log.commit(commit, Box::new(move |outcome| send.send(outcome).expect("heard")));
+    assert!(matches!(receive.recv().expect("ends"), log::CommitOutcome::Committed(_)));
+}
+
+#[tokio::test]
+async fn damage_in_the_state_of_one_thing_leaves_its_neighbours_working() {
+    let bench = Bench::new();
+    let session = bench.session();
+    topic(&session, "t", kept()).await;
+    topic(&session, "u", kept()).await;
+    session.declare_group("g", on("t"), false).await.unwrap();
+    session.commit_group("g", None, &[(0, Offset(0))]).await.unwrap();
+    for name in ["q", "r"] {
+        queue(&session, name, QueueConfig::default()).await;
+        publish(&session, PublishTo::Queue(name.into()), vec![message("", name)]).await;
+    }
+    publish(&session, through("t"), vec![message("", "t")]).await;
+    let state = |id: types::EntityId| LogId(id.0 * 2_048 + 2_047);
+    spoil(&bench, state(session.topic("t").unwrap().id));
+    spoil(&bench, state(session.queue("q").unwrap().id));
+    spoil(&bench, LogId(session.group("g").unwrap().id.0 * 2_048));
+    drop(session);
+    let bench = bench.restart();
+    let session = bench.session();
+    assert!(session.queue("q").unwrap().damage.is_some());
+    assert_eq!(session.queue("r").unwrap().damage, None);
+    for name in ["q", "r"] {
+        assert_eq!(bodies(&receive(&session, name, 1).await), [name], "its messages are whole");
+    }
+    assert_eq!(texts(&read(&session, "t", 0, ReadFrom::Earliest).await), ["t"]);
+    publish(&session, through("u"), vec![message("", "u")]).await;
+    assert_eq!(session.group("g").unwrap().partitions[0].committed, Some(Offset(0)));
+    // What nobody can make sense of is not guessed at.
+    spoil(&bench, LogId(0));
+    let options = broker::BrokerOptions::default();
+    let refused = broker::Broker::open(std::sync::Arc::new(bench.log.reopen()), bench.clock.clone(), options);
+    assert!(refused.is_err_and(|error| error.to_string().contains("definitions")));
+}
