@@ -3,6 +3,7 @@
 //! Architecture invariant: this crate opens no socket and knows no protocol; its state machines do no I/O and are handed the time.
 
 pub mod access;
+mod alarm;
 mod broker;
 pub mod codec;
 mod consumer;

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use types::{Clock, EntityId, Epoch, LogId, Monotonic, Offset};
 
 use crate::access::Users;
+use crate::alarm::Alarm;
 use crate::broker::BrokerOptions;
 use crate::definitions::{BindingConfig, DeadLetterConfig, NamespaceConfig};
 use crate::errors::StorageError;
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) queues: RwLock<HashMap<EntityId, Arc<QueueOwner>>>,
     pub(crate) users: Users,
     pub(crate) memory: Arc<MemoryGauge>,
+    pub(crate) alarm: Arc<Alarm>,
     pub(crate) totals: Totals,
     pub(crate) changes: watch::Sender<u64>,
     pub(crate) closed: AtomicBool,
@@ -232,6 +234,7 @@ impl Shared {
             queues: RwLock::default(),
             users,
             memory: Arc::new(MemoryGauge::new(options.memory_high_bytes)),
+            alarm: Arc::default(),
             totals: Totals::default(),
             changes: watch::Sender::new(0),
             closed: AtomicBool::new(false),
@@ -322,8 +325,8 @@ impl Shared {
         self.changes.send_modify(|number| *number += 1);
     }
 
-    /// How long [`Broker::tick`](crate::Broker::tick) may be left alone, at most: what falls due meanwhile is so late.
-    pub(crate) const MAX_TICK_WAIT: Duration = Duration::from_millis(20);
+    /// How long [`Broker::tick`](crate::Broker::tick) may be left alone, at most.
+    pub(crate) const MAX_TICK_WAIT: Duration = Duration::from_millis(250);
 }
 
 /// Calls `each` with the value of every live record of a log, in order.

@@ -12,7 +12,8 @@ use crate::session::{Change, dead_letter_config, make_queue, remove_queue, to_th
 use crate::shared::{Namespace, Shared};
 
 impl Broker {
-    /// Does what is due, and says how long until something is due again (a quarter of a second at most). The server calls it in a loop.
+    /// Does what is due, and says how long until something is due again (a quarter of a second at most). The server calls it in
+    /// a loop: again after that time, or when [`tick_due`](Self::tick_due) is ready.
     pub async fn tick(&self) -> Duration {
         let shared = self.shared();
         let now = shared.clock.now();
@@ -32,8 +33,14 @@ impl Broker {
             self.each_second(now).await;
         }
         let now = shared.clock.now();
+        shared.alarm.sleep_until(now.mono.after(Shared::MAX_TICK_WAIT));
         let next = shared.queues.read().values().filter_map(|queue| queue.next_tick(now)).min();
         next.unwrap_or(Shared::MAX_TICK_WAIT).clamp(Duration::from_millis(1), Shared::MAX_TICK_WAIT)
+    }
+
+    /// Ready when something falls due earlier than the last [`tick`](Self::tick) said.
+    pub async fn tick_due(&self) {
+        self.shared().alarm.rung().await;
     }
 
     async fn each_second(&self, now: Now) {

@@ -144,6 +144,7 @@ async fn tick(broker: Broker, drain: Drain) {
         let pause = broker.tick().await;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
+            () = broker.tick_due() => {}
             () = drain.over() => return,
         }
     }

@@ -17,6 +17,7 @@ use types::{EntityId, Monotonic, Now, Offset};
 pub(crate) use self::guard::QueueGuard;
 use super::counters::Meter;
 use super::redrive::RedriveJob;
+use crate::alarm::Alarm;
 use crate::dedup::DedupWindow;
 use crate::definitions::QueueConfig;
 use crate::errors::StorageError;
@@ -56,6 +57,7 @@ pub(crate) struct QueueOwner {
     inner: Mutex<Inner>,
     /// When the machine wants a tick, in monotonic nanoseconds.
     next_tick: AtomicU64,
+    alarm: Arc<Alarm>,
     deleted: AtomicBool,
     /// One purge at a time.
     pub(crate) purging: Arc<tokio::sync::Mutex<()>>,
@@ -135,23 +137,12 @@ impl QueueOwner {
         id: EntityId,
         namespace: EntityId,
         name: &str,
-        logs: (Owned, Owned),
+        (owned, state): (Owned, Owned),
         definition: QueueDefinition,
+        alarm: Arc<Alarm>,
         now: Now,
     ) -> Self {
         let machine = Queue::new(definition.resolved.rules.clone(), seed(id, now));
-        Self::with_machine(id, namespace, name, logs, definition, machine, now)
-    }
-
-    fn with_machine(
-        id: EntityId,
-        namespace: EntityId,
-        name: &str,
-        (owned, state): (Owned, Owned),
-        definition: QueueDefinition,
-        machine: Queue<Payload>,
-        now: Now,
-    ) -> Self {
         let dedup = dedup_window(&definition, now);
         Self {
             id,
@@ -181,6 +172,7 @@ impl QueueOwner {
                 events: Vec::new(),
             }),
             next_tick: AtomicU64::new(NEVER),
+            alarm,
             deleted: AtomicBool::new(false),
             purging: Arc::default(),
             damage: None,
@@ -199,7 +191,7 @@ impl QueueOwner {
         messages: &log::Opened,
     ) -> Result<Self, StorageError> {
         let now = shared.clock.now();
-        let mut owner = Self::new(id, namespace, name, logs, definition, now);
+        let mut owner = Self::new(id, namespace, name, logs, definition, Arc::clone(&shared.alarm), now);
         owner.damage = messages.damage.clone();
         let mut retries = BTreeMap::new();
         let mut delivered_to = Offset::ZERO;

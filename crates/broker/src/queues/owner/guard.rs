@@ -193,6 +193,9 @@ impl Drop for QueueGuard<'_> {
         inner.wake(now);
         let machine = inner.machine.next_tick(now).map(|wait| now.mono.after(wait));
         let next = [machine, inner.retick].into_iter().flatten().min();
-        self.owner.next_tick.store(next.map_or(NEVER, |at| at.0), Ordering::Relaxed);
+        self.owner.next_tick.store(next.map_or(NEVER, |at| at.0), Ordering::SeqCst);
+        if let Some(next) = next {
+            self.owner.alarm.due_at(next);
+        }
     }
 }
