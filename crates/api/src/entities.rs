@@ -53,8 +53,6 @@ open! {
         pub max_publish_rate: Option<u64>,
         /// Largest message body, in bytes.
         pub max_body_bytes: Option<u64>,
-        /// Connections.
-        pub max_connections: Option<u64>,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::views::Delivered;
 /// What a consumer asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConsumerOptions {
-    /// For people: shown with the queue.
+    /// For people: names the consumer in the server's log.
     pub name: String,
     /// What it asks of the queue.
     pub rules: ConsumerRules,
@@ -39,6 +39,7 @@ impl Consumer {
         queue: Arc<QueueOwner>,
         options: ConsumerOptions,
     ) -> Result<Self, ConsumeError> {
+        tracing::debug!(queue = %queue.name, consumer = options.name, "a consumer attaches");
         let auto_ack = options.rules.auto_ack;
         let id = queue.lock(session.now()).attach(options.rules)?;
         Ok(Self { session, queue, id, auto_ack })

@@ -41,8 +41,6 @@ pub struct Quota {
     pub max_publish_rate: Option<u64>,
     /// Largest message body, in bytes.
     pub max_body_bytes: Option<u64>,
-    /// Connections.
-    pub max_connections: Option<u64>,
 }
 
 /// When a publish is confirmed.

@@ -41,7 +41,7 @@ same_words!(start_to, start_from: GroupStart <=> GroupStart { Earliest, Latest }
 same_words!(scope_to, scope_from: PolicyScope <=> PolicyScope { Queues, Topics, All });
 
 both_ways!(quota_to, quota_from: Quota <=> Quota {
-    max_topics, max_queues, max_bindings, max_stored_bytes, max_publish_rate, max_body_bytes, max_connections |
+    max_topics, max_queues, max_bindings, max_stored_bytes, max_publish_rate, max_body_bytes |
 });
 both_ways!(namespace_to, namespace_from: NamespaceConfig <=> NamespaceConfig {
     description |
@@ -186,7 +186,7 @@ mod tests {
         let policy = r#"{"pattern":"p*","applies_to":"all","priority":1,"defaults":{"lease_ms":1,"retention":{"max_bytes":2}},"overrides":{"alternate":"x","max_body_bytes":3}}"#;
         let read: api::PolicyConfig = serde_json::from_str(policy).unwrap();
         assert_eq!(serde_json::to_string(&policy_from(policy_to(read))).unwrap(), policy);
-        let namespace = r#"{"description":"d","quota":{"max_topics":1,"max_queues":2,"max_bindings":3,"max_stored_bytes":4,"max_publish_rate":5,"max_body_bytes":6,"max_connections":7},"durability":"interval"}"#;
+        let namespace = r#"{"description":"d","quota":{"max_topics":1,"max_queues":2,"max_bindings":3,"max_stored_bytes":4,"max_publish_rate":5,"max_body_bytes":6},"durability":"interval"}"#;
         let read: api::NamespaceConfig = serde_json::from_str(namespace).unwrap();
         assert_eq!(serde_json::to_string(&namespace_from(namespace_to(read))).unwrap(), namespace);
     }

@@ -69,9 +69,6 @@ pub(crate) struct Flags {
     /// Largest body.
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Quota")]
     max_body: Option<u64>,
-    /// Most connections.
-    #[arg(long, value_name = "COUNT", help_heading = "Quota")]
-    max_connections: Option<u64>,
 }
 
 impl Flags {
@@ -85,7 +82,6 @@ impl Flags {
         quota.max_stored_bytes = self.max_stored_bytes.or(quota.max_stored_bytes);
         quota.max_publish_rate = self.max_publish_rate.or(quota.max_publish_rate);
         quota.max_body_bytes = self.max_body.or(quota.max_body_bytes);
-        quota.max_connections = self.max_connections.or(quota.max_connections);
     }
 }
 
