@@ -147,6 +147,7 @@ mod tests {
             "posthouse queue create q --breaker 0.5,20,10s --keyed --dead-letter topic:lost",
             "posthouse topic create prices --retain forever --compact --key-index --partitions 8",
             "posthouse binding create orders audit --header region=eu --any-header tier --subject a.* --subject b.#",
+            "posthouse topic replay orders --to audit --from 2026-03-01T12:00:00Z --partition 0",
             "posthouse dlq redrive payment --rate 50 --max 1000 -o json --url http://localhost:1",
             "posthouse status --watch=500ms",
             "posthouse -V",

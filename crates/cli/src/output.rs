@@ -42,6 +42,11 @@ pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Passes on what a command wrote on its standard error.
+pub(crate) fn errors(bytes: &[u8]) {
+    let _ = io::stderr().lock().write_all(bytes);
+}
+
 /// Writes a remark for people on standard error.
 pub(crate) fn remark(text: impl AsRef<str>) {
     let _ = writeln!(io::stderr().lock(), "{}", text.as_ref());

@@ -33,7 +33,7 @@ Examples:
 
 A command of --exec gets the body on its standard input, and MESSAGE_ID, MESSAGE_SUBJECT, MESSAGE_KEY, MESSAGE_HEADERS (JSON),
 MESSAGE_ATTEMPT and more in its environment. Exit code 0 acknowledges the message; any other is a failed attempt, which is retried
-as the queue says.";
+as the queue says; the exit code and the last line that the command wrote on standard error are kept as the reason.";
 
 /// When a message that was taken is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -216,11 +216,8 @@ impl Reader {
         }
         Ok(Some(match ended.code {
             Some(0) => settlement(Action::Ack, None),
-            Some(code) if self.consume.reject_exit.contains(&code) => {
-                settlement(Action::Reject, Some(format!("exit code {code}")))
-            }
-            Some(code) => settlement(Action::Nack, Some(format!("exit code {code}"))),
-            None => settlement(Action::Nack, Some("ended by a signal".to_owned())),
+            Some(code) if self.consume.reject_exit.contains(&code) => settlement(Action::Reject, Some(ended.reason())),
+            _ => settlement(Action::Nack, Some(ended.reason())),
         }))
     }
 
@@ -375,7 +372,8 @@ impl Reader {
         if ended.code == Some(0) {
             return Ok(());
         }
-        Err(Failure::new(Exit::Failed, format!("the command failed for the message at {}", place())))
+        let why = ended.reason();
+        Err(Failure::new(Exit::Failed, format!("the command failed for the message at {}: {why}", place())))
     }
 
     fn print(

@@ -13,6 +13,7 @@ pub(crate) mod policy;
 pub(crate) mod publish;
 pub(crate) mod queue;
 pub(crate) mod queue_flags;
+pub(crate) mod replay;
 pub(crate) mod reply;
 pub(crate) mod request;
 pub(crate) mod serve;

@@ -158,7 +158,7 @@ fn open(path: Option<&PathBuf>) -> Result<BufReader<Box<dyn Read>>, Failure> {
 }
 
 /// Collects messages into batches and sends them.
-struct Sender {
+pub(crate) struct Sender {
     client: Client,
     topic: Option<String>,
     queue: Option<String>,
@@ -176,6 +176,16 @@ struct Sender {
 impl Sender {
     fn new(client: Client, publish: &Publish) -> Self {
         let many = publish.reads_lines() || publish.repeat > 1;
+        let batch = usize::try_from(publish.batch).unwrap_or(usize::MAX);
+        Self {
+            topic: publish.topic.clone(),
+            subject: publish.subject.clone(),
+            ..Self::into_queue(client, publish.queue.clone(), batch, many)
+        }
+    }
+
+    /// One that sends straight into a queue. Of `many` messages it shows on a terminal how far they are.
+    pub(crate) fn into_queue(client: Client, queue: Option<String>, batch: usize, many: bool) -> Self {
         let bar = (many && std::io::stderr().is_terminal()).then(|| {
             let style = ProgressStyle::with_template("{spinner} {human_pos} messages, {per_sec}, {elapsed}");
             let bar = ProgressBar::new_spinner();
@@ -186,10 +196,10 @@ impl Sender {
         });
         Self {
             client,
-            topic: publish.topic.clone(),
-            queue: publish.queue.clone(),
-            subject: publish.subject.clone(),
-            batch: usize::try_from(publish.batch).unwrap_or(usize::MAX),
+            topic: None,
+            queue,
+            subject: None,
+            batch,
             waiting: Vec::new(),
             waiting_bytes: 0,
             waiting_subject: None,
@@ -200,7 +210,7 @@ impl Sender {
         }
     }
 
-    async fn add(&mut self, mut message: Message) -> Result<(), Failure> {
+    pub(crate) async fn add(&mut self, mut message: Message) -> Result<(), Failure> {
         if let Some(subject) = &self.subject {
             message.subject = Some(subject.clone());
         }
@@ -230,7 +240,7 @@ impl Sender {
         Ok(())
     }
 
-    async fn flush(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn flush(&mut self) -> Result<(), Failure> {
         if self.waiting.is_empty() {
             return Ok(());
         }
@@ -265,11 +275,21 @@ impl Sender {
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<(), Failure> {
-        self.flush().await?;
+    /// Messages that are stored.
+    pub(crate) fn stored(&self) -> u64 {
+        self.done
+    }
+
+    /// Ends the progress bar, if there is one.
+    pub(crate) fn clear_bar(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+
+    async fn finish(mut self) -> Result<(), Failure> {
+        self.flush().await?;
+        self.clear_bar();
         if self.client.format == Format::Table {
             match (&self.last, self.done) {
                 (Some(published), 1) => output::line(describe(published))?,

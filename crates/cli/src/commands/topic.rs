@@ -3,7 +3,7 @@
 use api::{Declared, Durability, Retention, Router, Topic, TopicConfig};
 use clap::{Args, Subcommand};
 
-use super::{delete, outcome};
+use super::{delete, outcome, replay};
 use crate::client::{Client, with_query};
 use crate::failure::Failure;
 use crate::output::{self, Format};
@@ -52,6 +52,8 @@ pub(crate) enum Action {
         #[arg(long)]
         if_unused: bool,
     },
+    /// Copy what a topic's log holds into a queue, such as one that was made later.
+    Replay(replay::Replay),
 }
 
 /// How long a topic's log is kept.
@@ -198,6 +200,7 @@ pub(crate) async fn run(client: Client, action: Action) -> Result<(), Failure> {
             let query = api::DeleteQuery { if_unused: if_unused.then_some(true), if_empty: None };
             delete(&client, with_query(client.within(&["topics", &name]), &query)?, "topic", &name).await
         }
+        Action::Replay(replay) => replay::run(client, replay).await,
     }
 }
 

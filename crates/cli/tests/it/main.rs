@@ -3,5 +3,6 @@
 
 mod harness;
 mod operate;
+mod quickstart;
 mod serve;
 mod work;

@@ -59,6 +59,34 @@ fn entities_are_made_shown_changed_and_deleted() {
 }
 
 #[test]
+fn every_list_shows_what_was_just_made() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    // Each noun, its entry's making, and what a row then begins with.
+    let nouns = [
+        ("topic", "topic create one --retain 1h", "one "),
+        ("queue", "queue create one", "one "),
+        ("binding", "binding create one one", "one "),
+        ("group", "group create one --topic one", "one "),
+        ("policy", "policy create one 'x*' --applies-to queues --override ttl_ms=5m", "one "),
+        ("namespace", "namespace create one", "one "),
+        ("dlq", "queue create other", "other.dlq "),
+        ("user", "user create one --admin --password-stdin", "one "),
+    ];
+    for (noun, create, row) in nouns {
+        server.run_with(create, "secret\n");
+        let credentials = if noun == "user" { "--user one --password secret" } else { "" };
+        let listed = server.run(&format!("{noun} list {credentials}"));
+        assert!(listed.lines().skip(1).any(|line| line.starts_with(row)), "{noun} list says\n{listed}");
+        let json: Value = serde_json::from_str(&server.run(&format!("{noun} list -o json {credentials}"))).unwrap();
+        assert!(json.as_array().is_some_and(|items| !items.is_empty()), "{noun} list says\n{json}");
+    }
+    let credentials = "--user one --password secret";
+    server.run(&format!("token create one --description ci {credentials}"));
+    assert!(server.run(&format!("token list {credentials}")).contains("ci"));
+}
+
+#[test]
 fn namespaces_users_and_tokens() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());

@@ -52,11 +52,11 @@ fn a_command_that_fails_sends_its_message_through_retries_to_the_dead_letters_an
     server.run("publish --queue payment poison");
     server.run("publish --queue payment good");
     // The good one passes, the bad one comes twice.
-    let script = "read body; test \"$body\" = good || exit 9";
+    let script = "read body; test \"$body\" = good || { echo trying >&2; echo card declined >&2; exit 9; }";
     server.run(&format!("consume payment --max 3 --exec '{script}'"));
     server.until("dlq show payment -o json", |said| said.contains("poison"));
     let shown = server.run("dlq show payment");
-    assert!(shown.contains("max-attempts") && shown.contains("exit code 9"), "{shown}");
+    assert!(shown.contains("max-attempts") && shown.contains("exit code 9: card declined"), "{shown}");
     assert!(server.run("dlq list").contains("payment.dlq"), "{shown}");
     assert_eq!(server.run("dlq redrive payment"), "1 of 1 messages moved\n");
     assert_eq!(server.run("consume payment --wait 5s --max 1 --body"), "poison\n");
@@ -106,6 +106,37 @@ fn a_topic_is_read_again_from_any_place() {
     assert_eq!(server.run(follow), "");
     assert!(server.run("group seek audit 1").contains("next 1"));
     assert_eq!(server.run(follow), "b\nc\n");
+}
+
+#[test]
+fn a_log_is_replayed_into_a_queue_that_was_made_later() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.run("topic create log --retain forever --partitions 3");
+    // More than one batch, over all partitions, and a queue that the topic feeds: what comes while it runs is not copied.
+    server.run("queue create late");
+    server.run("binding create log late --header later");
+    let body: String = (0..1200)
+        .map(|n| {
+            format!(
+                "{{\"subject\": \"log.line\", \"key\": \"k{n}\", \"headers\": {{\"n\": {n}}}, \"text\": \"{n}\"}}\n"
+            )
+        })
+        .collect();
+    server.run_with("publish --topic log --ndjson -", &body);
+    assert_eq!(server.run("topic replay log --to late"), "1200 messages copied into queue \"late\"\n");
+    let copied = lines(&server.run("consume late --wait 0s -o json"));
+    let mut numbers: Vec<u64> = copied.iter().filter_map(|one| one["message"]["headers"]["n"].as_u64()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..1200).collect::<Vec<_>>());
+    assert_eq!(copied[0]["message"]["subject"], json!("log.line"));
+
+    let one = "topic replay log --to late --partition 1 --from 2100-01-01T00:00:00Z -o json";
+    assert!(server.run(one).contains("\"copied\": 0"));
+    assert!(server.fails(3, "topic replay log --to nothing").contains("nothing"));
+    assert!(server.fails(3, "topic replay nothing --to late").contains("nothing"));
+    server.run("topic create plain");
+    assert!(server.fails(4, "topic replay plain --to late").contains("--retain"));
 }
 
 #[test]
