@@ -120,6 +120,39 @@ mod tests {
         walk(&Cli::command(), "posthouse");
     }
 
+    /// The rows of the page's table of commands, from the definition.
+    fn rows(command: &clap::Command, path: &str) -> String {
+        let mut text = String::new();
+        for inner in command.get_subcommands() {
+            let path = format!("{path}{}", inner.get_name());
+            if inner.get_subcommands().next().is_some() {
+                text += &rows(inner, &format!("{path} "));
+            } else {
+                let about = inner.get_about().map(ToString::to_string).unwrap_or_default();
+                text += &format!("| `{path}` | {} |\n", about.trim_end_matches('.'));
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn the_page_lists_every_command() {
+        const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
+        const HEAD: &str = "| command | what it does |\n|---|---|\n";
+        let page = std::fs::read_to_string(PAGE).unwrap();
+        let (before, rest) = page.split_once(HEAD).unwrap();
+        let after = rest.find("\n\n").map(|at| &rest[at + 1..]).unwrap_or_default();
+        let wanted = format!("{before}{HEAD}{}{after}", rows(&Cli::command(), ""));
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(PAGE, &wanted).unwrap();
+        } else {
+            assert!(
+                page == wanted,
+                "docs/cli.md is not what the definition says: UPDATE_DOCS=1 cargo test -p cli writes it"
+            );
+        }
+    }
+
     #[test]
     fn flags_that_do_not_go_together_are_refused() {
         let conflict = ErrorKind::ArgumentConflict;

@@ -19,12 +19,21 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most items of a page.
 const PAGE_ITEMS: &str = "10000";
 
+/// Reads a server's address.
+fn address(given: &str) -> Result<Url, String> {
+    let wrong = "give an http or https address, such as http://127.0.0.1:7070";
+    let url: Url = given.parse().map_err(|_| wrong.to_owned())?;
+    // `localhost:7070` is an address too, of scheme `localhost`.
+    let usable = matches!(url.scheme(), "http" | "https") && !url.cannot_be_a_base();
+    if usable { Ok(url) } else { Err(wrong.to_owned()) }
+}
+
 /// Which server, and as whom.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct ClientArgs {
     /// The server.
-    #[arg(long, env = "POSTHOUSE_URL", default_value = "http://127.0.0.1:7070", value_name = "URL", global = true)]
+    #[arg(long, env = "POSTHOUSE_URL", default_value = "http://127.0.0.1:7070", value_name = "URL", value_parser = address, global = true)]
     url: Url,
     /// The namespace that names belong to.
     #[arg(
@@ -75,9 +84,6 @@ impl Client {
     /// # Errors
     /// If the options do not go together or a file cannot be read.
     pub(crate) fn new(args: &ClientArgs) -> Result<Self, Failure> {
-        if !matches!(args.url.scheme(), "http" | "https") || args.url.cannot_be_a_base() {
-            return Err(Failure::usage(format!("--url {}: give an http or https address", args.url)));
-        }
         let user = match (&args.user, &args.password) {
             (Some(user), Some(password)) => Some((user.clone(), password.clone())),
             (None, None) => None,

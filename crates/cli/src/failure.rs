@@ -110,6 +110,18 @@ impl From<Problem> for Failure {
     }
 }
 
+/// Where to look up the right name of what was not found. The detail says `there is no queue "paymnt"`.
+fn not_found(detail: &str) -> String {
+    let noun = detail.strip_prefix("there is no ").and_then(|rest| rest.split(' ').next());
+    match noun {
+        Some(noun @ ("queue" | "topic" | "group" | "policy" | "binding")) => {
+            format!("`posthouse {noun} list` shows those there are; names belong to a namespace (--namespace)")
+        }
+        Some(noun @ ("user" | "token" | "namespace")) => format!("`posthouse {noun} list` shows those there are"),
+        _ => "the `list` command of its kind shows what there is; names belong to a namespace (--namespace)".to_owned(),
+    }
+}
+
 /// What to do about a problem that the server reported.
 fn hint(problem: &Problem) -> Option<String> {
     if let Some(near) = &problem.did_you_mean {
@@ -121,7 +133,7 @@ fn hint(problem: &Problem) -> Option<String> {
         }
         "forbidden" => "an administrator can allow it: posthouse user update NAME --allow NAMESPACE ...",
         "no-such-namespace" => "`posthouse namespace list` shows those there are; choose one with --namespace",
-        "not-found" => "the `list` command of its kind shows what there is; names belong to a namespace (--namespace)",
+        "not-found" => return Some(not_found(&problem.detail)),
         "definition-conflict" => "see it with the `show` command; the `update` command changes it",
         "in-use" => "leave out --if-unused to delete it all the same",
         "no-log" => "a topic keeps a log if it has a retention: posthouse topic update NAME --retain 7d",
@@ -142,4 +154,26 @@ fn hint(problem: &Problem) -> Option<String> {
         }
     };
     Some(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_not_there_leads_to_the_list_of_its_kind() {
+        let hint = |detail: &str| not_found(detail);
+        assert!(hint("there is no queue \"paymnt\"").contains("posthouse queue list"));
+        assert!(hint("there is no user \"x\"").contains("posthouse user list"));
+        assert!(hint("nothing of the kind").contains("`list` command"));
+    }
+
+    #[test]
+    fn the_page_lists_the_exit_codes_that_help_lists() {
+        let page = include_str!("../../../docs/cli.md");
+        for line in EXIT_CODES.lines().skip(1) {
+            let (code, meaning) = line.trim().split_once("  ").unwrap();
+            assert!(page.contains(&format!("| {code} | {meaning} |")), "docs/cli.md lacks {code}: {meaning}");
+        }
+    }
 }

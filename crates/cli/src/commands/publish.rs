@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::{Batch, Message, PublishAnswer, Published};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::messages;
 use crate::client::Client;
@@ -157,6 +157,11 @@ fn open(path: Option<&PathBuf>) -> Result<BufReader<Box<dyn Read>>, Failure> {
     Ok(BufReader::new(input))
 }
 
+/// Messages a second, without the decimals that nobody can read while they change.
+fn rate(state: &ProgressState, to: &mut dyn std::fmt::Write) {
+    let _ = write!(to, "{:.0}/s", state.per_sec());
+}
+
 /// Collects messages into batches and sends them.
 pub(crate) struct Sender {
     client: Client,
@@ -187,7 +192,8 @@ impl Sender {
     /// One that sends straight into a queue. Of `many` messages it shows on a terminal how far they are.
     pub(crate) fn into_queue(client: Client, queue: Option<String>, batch: usize, many: bool) -> Self {
         let bar = (many && std::io::stderr().is_terminal()).then(|| {
-            let style = ProgressStyle::with_template("{spinner} {human_pos} messages, {per_sec}, {elapsed}");
+            let style = ProgressStyle::with_template("{spinner} {human_pos} messages, {rate}, {elapsed}")
+                .map(|style| style.with_key("rate", rate));
             let bar = ProgressBar::new_spinner();
             if let Ok(style) = style {
                 bar.set_style(style);
@@ -301,8 +307,10 @@ impl Sender {
                 "{} of {} messages went nowhere: no queue, log or live subscription took them",
                 self.unrouted, self.done
             );
-            return Err(Failure::new(Exit::Refused, what)
-                .hint("bind a queue to the topic (posthouse binding create), or give it a retention"));
+            return Err(Failure::new(Exit::Refused, what).hint(
+                "see that a topic takes the subject (posthouse topic list), then bind a queue to it (posthouse binding create) or \
+                 give it a retention",
+            ));
         }
         Ok(())
     }
