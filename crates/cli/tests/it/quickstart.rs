@@ -67,6 +67,7 @@ fn masked_json(line: &str) -> String {
 fn the_quickstart_prints_what_the_readme_shows() {
     // The only test that needs more than the toolchain; .ci/run installs it.
     if Command::new("curl").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "curl is missing: CI installs it, so this is no reason to pass");
         eprintln!("skipped: there is no curl on this machine");
         return;
     }
