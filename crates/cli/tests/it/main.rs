@@ -2,6 +2,8 @@
 #![allow(clippy::disallowed_methods, reason = "real processes are waited for in real time")]
 
 mod harness;
+mod http;
+mod kill;
 mod operate;
 mod serve;
 mod work;
