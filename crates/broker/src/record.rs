@@ -68,6 +68,10 @@ impl Payload {
     }
 }
 
+/// How many times its own size a record may keep in memory by sharing its batch; beyond, it is copied. Queues count a waiting message by
+/// its own size, and hold few of a batch when they sort by priority or time: sharing, each of them would keep its whole batch.
+const MAX_SHARED_FACTOR: usize = 2;
+
 /// What routing and queues look at, without the message.
 #[derive(Clone, Debug)]
 pub(crate) struct Meta {
@@ -299,7 +303,17 @@ impl Meta {
             not_before: self.not_before,
             expires_at: self.expires_at,
             weight: self.weight,
-            payload: Some(Payload { block: Arc::clone(block), position: self.position }),
+            payload: Some(self.payload(block)),
         }
+    }
+
+    /// The record, as a queue may keep it for long.
+    fn payload(&self, block: &Arc<RecordBlock>) -> Payload {
+        let shared = || Payload { block: Arc::clone(block), position: self.position };
+        if block.bytes().len() <= (self.weight as usize).saturating_mul(MAX_SHARED_FACTOR) {
+            return shared();
+        }
+        let alone = |block| Payload { block: Arc::new(block), position: RecordPosition(0) };
+        block.alone(self.position).map_or_else(|_| shared(), alone)
     }
 }
