@@ -45,7 +45,7 @@ pub const PUSH_BREAKER: BreakerConfig = BreakerConfig { failure_ratio: 0.8, wind
 /// Entries of a queue that are held in memory.
 pub const WINDOW: usize = 64 * 1024;
 /// Bytes of messages of a queue that are held in memory.
-pub const WINDOW_BYTES: u64 = 16 * 1024 * 1024;
+pub const WINDOW_BYTES: u64 = 8 * 1024 * 1024;
 /// Largest message body, in bytes.
 pub const MAX_BODY_BYTES: u64 = DEFAULT_MAX_BODY_BYTES as u64;
 /// How long a successful password check is remembered.

@@ -68,6 +68,10 @@ impl Payload {
     }
 }
 
+/// How many times its own size a record may keep in memory by sharing its batch; beyond, it is copied. Queues count a waiting message by
+/// its own size, and hold few of a batch when they sort by priority or time: sharing, each of them would keep its whole batch.
+const MAX_SHARED_FACTOR: usize = 2;
+
 /// What routing and queues look at, without the message.
 #[derive(Clone, Debug)]
 pub(crate) struct Meta {
@@ -290,7 +294,13 @@ pub(crate) fn hash_key(key: &[u8]) -> u64 {
 
 impl Meta {
     /// The arrival of this record in a queue's log.
-    pub(crate) fn arrival(&self, base: Offset, block: &Arc<RecordBlock>) -> crate::queue::Arrival<Payload> {
+    /// `sorts`: the queue may hold few messages of a batch for long.
+    pub(crate) fn arrival(
+        &self,
+        base: Offset,
+        block: &Arc<RecordBlock>,
+        sorts: bool,
+    ) -> crate::queue::Arrival<Payload> {
         crate::queue::Arrival {
             offset: base.plus(u64::from(self.delta)),
             key: self.key,
@@ -299,7 +309,21 @@ impl Meta {
             not_before: self.not_before,
             expires_at: self.expires_at,
             weight: self.weight,
-            payload: Some(Payload { block: Arc::clone(block), position: self.position }),
+            payload: Some(if sorts || self.not_before.is_some() { self.alone(block) } else { self.shared(block) }),
         }
+    }
+
+    /// The record within its batch: nothing is copied. Neighbours of a batch come and go together where nothing sorts them.
+    fn shared(&self, block: &Arc<RecordBlock>) -> Payload {
+        Payload { block: Arc::clone(block), position: self.position }
+    }
+
+    /// The record without its batch, unless that is hardly larger.
+    fn alone(&self, block: &Arc<RecordBlock>) -> Payload {
+        if block.bytes().len() <= (self.weight as usize).saturating_mul(MAX_SHARED_FACTOR) {
+            return self.shared(block);
+        }
+        let alone = |block| Payload { block: Arc::new(block), position: RecordPosition(0) };
+        block.alone(self.position).map_or_else(|_| self.shared(block), alone)
     }
 }

@@ -331,8 +331,9 @@ fn finish(shared: &Arc<Shared>, after: Vec<After>, written: &[Written]) {
                 let Some(written) = written.get(operation) else { continue };
                 let mut guard = queue.lock(now);
                 guard.confirm_dedup(&dedup);
+                let sorts = queue.sorts();
                 for meta in batch.chosen(&selected) {
-                    guard.enqueue(meta.arrival(written.base, &batch.block));
+                    guard.enqueue(meta.arrival(written.base, &batch.block, sorts));
                 }
             }
             After::Departed { queue, offsets, .. } => {

@@ -31,6 +31,29 @@ const PROOFS: &[Proof] = &[
         arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "kill"],
         settings: &[("POSTHOUSE_PROOF_KILLS", "200")],
     },
+    Proof {
+        name: "scale",
+        proves: "a million waiting messages cost at most 64 MiB of memory, and the server is ready within 3 s after kill -9",
+        arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "scale"],
+        settings: &[("POSTHOUSE_PROOF_MESSAGES", "1000000")],
+    },
+    Proof {
+        name: "slow-senders",
+        proves: "connections that are begun and not gone on with are cut off in time",
+        arguments: &[
+            "test",
+            "--release",
+            "-p",
+            "cli",
+            "--test",
+            "it",
+            "--",
+            "--ignored",
+            "--nocapture",
+            "slow_senders",
+        ],
+        settings: &[],
+    },
 ];
 
 /// How one run ended.

@@ -53,7 +53,7 @@ fn where_nobody_says_anything_the_defaults_hold() {
         overflow: Overflow::Reject,
         breaker: None,
         window: 65_536,
-        window_bytes: 16 * 1024 * 1024,
+        window_bytes: 8 * 1024 * 1024,
     };
     let expected = ResolvedQueue {
         rules,

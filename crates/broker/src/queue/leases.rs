@@ -72,11 +72,24 @@ impl<P> Leases<P> {
 
     /// Ends the delivery that a lease names.
     pub(super) fn take(&mut self, lease: Lease) -> Option<InFlight<P>> {
-        match self.out.entry(lease.offset.0) {
-            std::collections::hash_map::Entry::Occupied(entry) if entry.get().serial == lease.serial => {
-                Some(entry.remove())
-            }
-            _ => None,
+        let taken = match self.out.entry(lease.offset.0) {
+            std::collections::hash_map::Entry::Occupied(entry) if entry.get().serial == lease.serial => entry.remove(),
+            _ => return None,
+        };
+        self.give_back();
+        Some(taken)
+    }
+
+    /// Gives back the memory of a crowd that has left.
+    fn give_back(&mut self) {
+        let few = self.out.len().max(SLACK);
+        if self.out.capacity() / 8 > few {
+            self.out.shrink_to(2 * few);
+            let out = &self.out;
+            self.ends.retain(|Reverse((end, at, number))| {
+                out.get(at).is_some_and(|lease| lease.serial == *number && lease.until == Some(*end))
+            });
+            self.ends.shrink_to(2 * few);
         }
     }
 

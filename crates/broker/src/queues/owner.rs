@@ -262,6 +262,13 @@ impl QueueOwner {
         self.definition.read().resolved.rules.clone()
     }
 
+    /// Whether messages may leave in another order than they came in.
+    pub(crate) fn sorts(&self) -> bool {
+        let definition = self.definition.read();
+        let rules = &definition.resolved.rules;
+        rules.priority_levels > 1 || rules.keyed || rules.delay.is_some()
+    }
+
     pub(crate) fn durability(&self) -> Durability {
         self.definition.read().resolved.durability.into()
     }

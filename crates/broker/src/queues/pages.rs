@@ -72,6 +72,7 @@ impl QueueOwner {
         records: usize,
     ) -> Result<(Vec<Arrival<Payload>>, Offset), StorageError> {
         let entries = shared.read(self.owned().log, from, ReadLimit { bytes: PAGE_BYTES, records, before })?;
+        let sorts = self.sorts();
         let mut arrivals = Vec::new();
         let mut read_to = before;
         for entry in entries {
@@ -79,7 +80,7 @@ impl QueueOwner {
             for meta in metas(&block).map_err(|error| self.unreadable(&error))? {
                 let offset = entry.base.plus(u64::from(meta.delta));
                 if offset >= from && offset < before && entry.live.contains(meta.delta) {
-                    arrivals.push(meta.arrival(entry.base, &block));
+                    arrivals.push(meta.arrival(entry.base, &block, sorts));
                 }
             }
             read_to = entry.base.plus(u64::from(entry.batch.last_offset_delta()) + 1).min(before);

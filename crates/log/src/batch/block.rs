@@ -74,6 +74,18 @@ impl RecordBlock {
         self.record_ref(position).map(|record| record.share(&self.bytes))
     }
 
+    /// A block of the record at `position` alone, at position 0, with the same offset and time. It has bytes of its own, so that
+    /// keeping it does not keep all of this one.
+    ///
+    /// # Errors
+    /// [`BatchError::Record`] when no record is there.
+    pub fn alone(&self, position: RecordPosition) -> Result<RecordBlock, BatchError> {
+        let start = position.0 as usize;
+        let end = self.prefix(start).map_err(|fault| record_error(start, fault))?.end;
+        let bytes = self.bytes.get(start..end).ok_or_else(|| record_error(start, RecordFault::Truncated))?;
+        Ok(RecordBlock { bytes: Bytes::copy_from_slice(bytes), record_count: 1, ..self.clone() })
+    }
+
     /// The records in order, borrowed: the cheapest way to look at all of them.
     pub fn refs(&self) -> RecordRefs<'_> {
         RecordRefs { block: self, walk: Walk::new(self) }
