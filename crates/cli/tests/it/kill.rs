@@ -53,9 +53,9 @@ fn run(kills: u64) {
     }
     finish(data.path(), &ledger, &mut publishers);
     let ledger = ledger.into_inner().unwrap();
+    let Ledger { confirmed, acked, again, unmarked, .. } = &ledger;
     println!(
-        "{kills} kills: {} confirmed, {} acknowledged, {} came again",
-        ledger.confirmed, ledger.acked, ledger.again
+        "{kills} kills: {confirmed} confirmed, {acked} acknowledged, {again} came again, {unmarked} of them unmarked"
     );
     assert!(ledger.confirmed > 0 && ledger.acked > 0, "without work nothing is proved");
 }
