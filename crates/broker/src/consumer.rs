@@ -60,7 +60,8 @@ impl Consumer {
         loop {
             let (taken, slot) = self.take(credit, true)?;
             if !taken.is_empty() {
-                return Ok(taken);
+                let held = Held::new(&self.queue, taken, self.auto_ack, self.session.now());
+                return held.hand_out(&self.session).await;
             }
             match slot {
                 Some(slot) => slot.notify.notified().await,
@@ -69,12 +70,14 @@ impl Consumer {
         }
     }
 
-    /// Takes what can be handed out at once.
+    /// Takes what can be handed out at once. After a kill in the next moment it may come again without being marked as redelivered, which
+    /// [`next`](Self::next) waits to exclude.
     ///
     /// # Errors
     /// See [`next`](Self::next).
     pub fn try_next(&mut self, credit: Credit) -> Result<Vec<Delivered>, ConsumeError> {
-        self.take(credit, false).map(|(taken, _)| taken)
+        let (taken, _) = self.take(credit, false)?;
+        delivered(self.session.shared(), &self.queue, taken, self.auto_ack, self.session.now())
     }
 
     /// Says that it takes nothing for now, so that consumers of lower priority are served meanwhile.
@@ -95,7 +98,7 @@ impl Consumer {
         self.session.extend(receipt, by.min(MAX_LEASE))
     }
 
-    fn take(&self, credit: Credit, wait: bool) -> Result<(Vec<Delivered>, Option<WaitSlot<'_>>), ConsumeError> {
+    fn take(&self, credit: Credit, wait: bool) -> Result<(Vec<Delivery<Payload>>, Option<WaitSlot<'_>>), ConsumeError> {
         if self.queue.is_deleted() || self.session.shared().is_closed() {
             return Err(ConsumeError::Deleted(self.queue.name.to_string()));
         }
@@ -114,13 +117,66 @@ impl Consumer {
             self.queue.keep_state(shared, &mut guard);
         }
         shared.flush();
-        Ok((delivered(shared, &self.queue, out, self.auto_ack, now)?, slot))
+        Ok((out, slot))
     }
 }
 
 impl Drop for Consumer {
     fn drop(&mut self) {
         self.queue.lock(self.session.now()).detach(self.id);
+    }
+}
+
+/// Deliveries that wait for the mark of what was handed out. Dropped, they go back untried.
+pub(crate) struct Held<'a> {
+    queue: &'a Arc<QueueOwner>,
+    deliveries: Vec<Delivery<Payload>>,
+    auto_ack: bool,
+    now: Now,
+}
+
+impl<'a> Held<'a> {
+    pub(crate) fn new(
+        queue: &'a Arc<QueueOwner>,
+        deliveries: Vec<Delivery<Payload>>,
+        auto_ack: bool,
+        now: Now,
+    ) -> Self {
+        Self { queue, deliveries, auto_ack, now }
+    }
+
+    /// Hands them out once the mark is beyond them.
+    ///
+    /// # Errors
+    /// See [`delivered`].
+    pub(crate) async fn hand_out(mut self, session: &Session) -> Result<Vec<Delivered>, ConsumeError> {
+        if let Some(last) = self.deliveries.iter().map(|delivery| delivery.lease.offset).max() {
+            self.queue.marked(last).await;
+        }
+        let deliveries = std::mem::take(&mut self.deliveries);
+        delivered(session.shared(), self.queue, deliveries, self.auto_ack, session.now())
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        give_back(self.queue, std::mem::take(&mut self.deliveries), self.auto_ack, self.now);
+    }
+}
+
+/// Nobody gets these deliveries: they go back untried.
+fn give_back(queue: &QueueOwner, deliveries: Vec<Delivery<Payload>>, auto_ack: bool, now: Now) {
+    if deliveries.is_empty() {
+        return;
+    }
+    let mut guard = queue.lock(now);
+    for delivery in deliveries {
+        if auto_ack {
+            guard.restore(delivery.lease.offset);
+        } else {
+            // Its lease may have run out in the wait; then it is back already.
+            let _ = guard.machine.settle(now, delivery.lease, Settle::Release);
+        }
     }
 }
 
@@ -140,15 +196,7 @@ pub(crate) fn delivered(
         return Ok(Vec::new());
     }
     if let Err(error) = queue.fill(shared, &mut deliveries) {
-        let mut guard = queue.lock(now);
-        for delivery in deliveries {
-            // Nobody gets it now: it goes back untried.
-            if auto_ack {
-                guard.restore(delivery.lease.offset);
-            } else {
-                let _ = guard.machine.settle(now, delivery.lease, Settle::Release);
-            }
-        }
+        give_back(queue, deliveries, auto_ack, now);
         return Err(error.into());
     }
     if auto_ack {

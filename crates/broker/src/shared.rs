@@ -96,7 +96,7 @@ impl MetaState {
 
 /// A commit that could not begin where it was found necessary, under a machine's lock.
 enum Deferred {
-    Commit(Transaction),
+    Mark(Transaction, Arc<QueueOwner>, Offset),
     Snapshot(Arc<StateLog>, Capture),
 }
 
@@ -269,9 +269,10 @@ impl Shared {
         read_all(&*self.log, log, &mut each)
     }
 
-    /// Notes a commit that cannot begin here because a machine is locked; [`flush`](Self::flush) begins it. Nothing waits for it.
-    pub(crate) fn later(&self, transaction: Transaction) {
-        self.deferred.lock().push(Deferred::Commit(transaction));
+    /// Notes a commit that moves the mark of what was handed out. It cannot begin here because a machine is locked;
+    /// [`flush`](Self::flush) begins it.
+    pub(crate) fn mark_later(&self, transaction: Transaction, queue: &Arc<QueueOwner>, ahead: Offset) {
+        self.deferred.lock().push(Deferred::Mark(transaction, Arc::clone(queue), ahead));
     }
 
     /// Notes a snapshot of a state log, likewise.
@@ -284,7 +285,8 @@ impl Shared {
         let deferred = std::mem::take(&mut *self.deferred.lock());
         for work in deferred {
             match work {
-                Deferred::Commit(transaction) => transaction.submit(self, |_| {}),
+                // Refused or not, deliveries go on: a full disk must be drained.
+                Deferred::Mark(transaction, queue, ahead) => transaction.submit(self, move |_| queue.mark(ahead)),
                 Deferred::Snapshot(state, capture) => state.snapshot(self, capture, self.clock.now()),
             }
         }

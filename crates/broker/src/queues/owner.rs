@@ -57,6 +57,9 @@ pub(crate) struct QueueOwner {
     inner: Mutex<Inner>,
     /// When the machine wants a tick, in monotonic nanoseconds.
     next_tick: AtomicU64,
+    /// The state log says of messages before this offset that they may have been handed out.
+    marked: AtomicU64,
+    mark_moved: Notify,
     alarm: Arc<Alarm>,
     deleted: AtomicBool,
     /// One purge at a time.
@@ -172,6 +175,8 @@ impl QueueOwner {
                 events: Vec::new(),
             }),
             next_tick: AtomicU64::new(NEVER),
+            marked: AtomicU64::new(0),
+            mark_moved: Notify::new(),
             alarm,
             deleted: AtomicBool::new(false),
             purging: Arc::default(),
@@ -232,6 +237,7 @@ impl QueueOwner {
         inner.dedup = dedup;
         inner.recorded = retries.keys().map(|offset| offset.0).collect();
         inner.delivered_recorded = delivered_to;
+        owner.marked.store(delivered_to.0, Ordering::Relaxed);
         inner.machine = Queue::recover(
             rules,
             seed(id, now),
@@ -324,18 +330,39 @@ impl QueueOwner {
     /// Records in the background that messages were handed out, if the mark on disk is behind; and snapshots the state log when due.
     pub(crate) fn keep_state(self: &Arc<Self>, shared: &Arc<Shared>, guard: &mut QueueGuard<'_>) {
         let delivered_to = guard.machine.delivered_to();
-        if delivered_to > guard.delivered_recorded {
+        // Moved on well before it is reached, so that a steady flow never waits for it.
+        if delivered_to > Offset::ZERO && delivered_to.plus(DELIVERED_AHEAD / 2) > guard.delivered_recorded {
             let ahead = delivered_to.plus(DELIVERED_AHEAD);
             guard.delivered_recorded = ahead;
             let mut transaction = Transaction::new();
             transaction.at_least(Durability::Os);
-            if self.state.record(&mut transaction, &[StateRecord::DeliveredTo(ahead)], guard.now).is_ok() {
-                shared.later(transaction);
+            match self.state.record(&mut transaction, &[StateRecord::DeliveredTo(ahead)], guard.now) {
+                Ok(()) => shared.mark_later(transaction, self, ahead),
+                Err(_) => self.mark(ahead),
             }
         }
         if self.state.wants_snapshot() {
             let owner = Arc::clone(self);
             shared.snapshot_later(&self.state, Box::new(move |now| owner.state_records(now)));
+        }
+    }
+
+    /// The mark stands at this offset, or cannot be moved: messages before it may be handed out.
+    pub(crate) fn mark(&self, ahead: Offset) {
+        self.marked.fetch_max(ahead.0, Ordering::SeqCst);
+        self.mark_moved.notify_waiters();
+    }
+
+    /// Ready when messages up to this one may be handed out: if the process is killed from then on, they come again marked as redelivered.
+    pub(crate) async fn marked(&self, upto: Offset) {
+        loop {
+            let moved = self.mark_moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            if self.marked.load(Ordering::SeqCst) > upto.0 {
+                return;
+            }
+            moved.await;
         }
     }
 

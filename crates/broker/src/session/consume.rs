@@ -9,11 +9,12 @@ use types::{EntityId, Offset};
 
 use super::{Receive, Redrive, Session};
 use crate::access::Action;
-use crate::consumer::{Consumer, ConsumerOptions, delivered};
+use crate::consumer::{Consumer, ConsumerOptions, Held};
 use crate::errors::{ConsumeError, SettleError};
-use crate::queue::{Credit, LeaseError, Settle};
-use crate::queues::{QueueOwner, Settling, Waiter};
+use crate::queue::{Credit, Delivery, LeaseError, Settle};
+use crate::queues::{QueueOwner, Settling, WaitSlot, Waiter};
 use crate::receipt::Receipt;
+use crate::record::Payload;
 use crate::views::{Browsed, Delivered, RedriveInfo};
 
 impl Session {
@@ -51,7 +52,7 @@ impl Session {
             let slot = {
                 let (taken, slot) = pull.take(receive)?;
                 if !taken.is_empty() {
-                    return Ok(taken);
+                    return Held::new(&queue, taken, receive.auto_ack, self.now()).hand_out(self).await;
                 }
                 slot
             };
@@ -196,7 +197,7 @@ impl<'a> Pull<'a> {
     }
 
     /// Takes what is there; if nothing is, gives a slot to wait in (`None`: look again at once).
-    fn take(&self, receive: Receive) -> Result<(Vec<Delivered>, Option<crate::queues::WaitSlot<'a>>), ConsumeError> {
+    fn take(&self, receive: Receive) -> Result<(Vec<Delivery<Payload>>, Option<WaitSlot<'a>>), ConsumeError> {
         if self.queue.is_deleted() {
             return Err(ConsumeError::Deleted(self.queue.name.to_string()));
         }
@@ -219,7 +220,7 @@ impl<'a> Pull<'a> {
             self.queue.keep_state(shared, &mut guard);
         }
         shared.flush();
-        Ok((delivered(shared, self.queue, out, self.auto_ack, now)?, slot))
+        Ok((out, slot))
     }
 }
 

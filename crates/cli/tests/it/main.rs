@@ -1,5 +1,6 @@
 //! The real binary: started, driven from its own command line, stopped.
 #![allow(clippy::disallowed_methods, reason = "real processes are waited for in real time")]
+#![allow(clippy::print_stdout, reason = "seeds and measurements are printed for whoever runs them")]
 
 mod bad_input;
 mod harness;
