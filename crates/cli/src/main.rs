@@ -13,10 +13,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Gives memory back that a burst needed, and does not make threads wait for each other as the C library's does.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     commands::run(args::Cli::parse())
 }

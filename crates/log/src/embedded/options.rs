@@ -68,7 +68,7 @@ impl Default for EmbeddedOptions {
             max_waiting_bytes: 256 * MIB,
             round_bytes: 4 * MIB,
             round_commits: 4096,
-            recent_bytes: 16 * MIB,
+            recent_bytes: 8 * MIB,
             interval: Duration::from_millis(10),
             reserve_bytes: None,
             own_segment_bytes: MIB,
