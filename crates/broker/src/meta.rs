@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use log::Entry;
 use log::batch::{BatchBuilder, BatchOptions, NO_HEADERS, RecordBatch};
-use log::{Entry, Live};
 use serde::{Deserialize, Serialize};
 use types::{EntityId, Timestamp};
 
@@ -218,7 +218,7 @@ pub(crate) fn for_each_record(
         let block = entry.batch.block().map_err(damaged)?;
         for record in block.refs() {
             let record = record.map_err(damaged)?;
-            if entry.live == Live::All || entry.live.contains(record.offset_delta) {
+            if entry.live.contains(record.offset_delta) {
                 each(record.value.unwrap_or_default())?;
             }
         }

@@ -345,7 +345,7 @@ pub(crate) fn read_all(
         let limit = ReadLimit { bytes: REPLAY_BYTES, records: usize::MAX, before: Offset(u64::MAX) };
         let entries = engine.read(log, from, limit).map_err(read_failure)?;
         let Some(last) = entries.last() else { return Ok(()) };
-        from = last.base.plus(u64::from(last.batch.last_offset_delta()) + 1);
+        from = last.end();
         crate::meta::for_each_record(&entries, &mut *each)?;
     }
 }

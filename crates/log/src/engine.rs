@@ -334,6 +334,14 @@ pub struct Entry {
     pub live: Live,
 }
 
+impl Entry {
+    /// The offset after the batch's last one: where a reader goes on.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        self.base.plus(u64::from(self.batch.last_offset_delta()) + 1)
+    }
+}
+
 /// Which records of a batch are live.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Live {

@@ -54,7 +54,7 @@ impl QueueOwner {
                 };
                 browsed.push(Browsed { offset, state, attempts: seen.attempts, enqueued, message: Arc::new(message) });
             }
-            next = entry.base.plus(u64::from(entry.batch.last_offset_delta()) + 1).max(next);
+            next = entry.end().max(next);
         }
         Ok((browsed, next))
     }

@@ -83,7 +83,7 @@ impl QueueOwner {
                     arrivals.push(meta.arrival(entry.base, &block, sorts));
                 }
             }
-            read_to = entry.base.plus(u64::from(entry.batch.last_offset_delta()) + 1).min(before);
+            read_to = entry.end().min(before);
         }
         Ok((arrivals, read_to))
     }

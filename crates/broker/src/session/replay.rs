@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use log::{Entry, Live, ReadLimit};
+use log::{Entry, ReadLimit};
 use types::limits::{MAX_RECEIVE_MESSAGES, MAX_RECEIVE_WAIT};
 use types::{Offset, Timestamp};
 
@@ -60,7 +60,7 @@ impl Session {
                 let limit = ReadLimit { bytes: READ_BYTES, records: usize::MAX, before: summary.last.next() };
                 let entries = self.shared().read(owned.log, from, limit)?;
                 let Some(last) = entries.last() else { break };
-                from = end_of(last);
+                from = last.end();
                 let mut taken = Taken::new(&mut records, max, usize::MAX);
                 for entry in &entries {
                     decode(entry, partition, Offset::ZERO, &mut taken, |record| record == Some(key))?;
@@ -151,7 +151,7 @@ impl Session {
                 next = taken.records.last().map_or(next, |last| last.position.offset.next());
                 break;
             }
-            next = end_of(entry);
+            next = entry.end();
         }
         if entries.is_empty() {
             // Nothing live is left before the end.
@@ -159,10 +159,6 @@ impl Session {
         }
         Ok(ReadAnswer { records, next, end })
     }
-}
-
-fn end_of(entry: &Entry) -> Offset {
-    entry.base.plus(u64::from(entry.batch.last_offset_delta()) + 1)
 }
 
 /// A wait that the runtime's clock bounds, as it does the waits within it.
@@ -211,7 +207,7 @@ fn decode(
     let block = Arc::new(entry.batch.block().map_err(damaged)?);
     for meta in metas(&block).map_err(damaged)? {
         let offset = entry.base.plus(u64::from(meta.delta));
-        if offset < from || !(entry.live == Live::All || entry.live.contains(meta.delta)) {
+        if offset < from || !entry.live.contains(meta.delta) {
             continue;
         }
         if !wanted(block.record_ref(meta.position).map_err(damaged)?.key) {
