@@ -123,7 +123,8 @@ fn purpose(purpose: FilePurpose) -> String {
         FilePurpose::WriteAhead { sequence } => format!("write-ahead log, part {sequence}"),
         FilePurpose::Spare => "space kept for the write-ahead log".to_owned(),
         FilePurpose::Segment => "segment".to_owned(),
-        FilePurpose::Orphan => "segment that nothing refers to; the next start removes it".to_owned(),
+        FilePurpose::Orphan => "left over from a crash; the next start removes it".to_owned(),
+        FilePurpose::Cut => "write-ahead log, cut before the end of its header".to_owned(),
         FilePurpose::Checkpoint => "checkpoint".to_owned(),
     }
 }

@@ -14,6 +14,7 @@ use super::error::StartError;
 use super::frame::{decode_config, encode_config};
 use super::log_data::{Extent, LogData};
 use super::published::{Position, Published};
+use super::read::place_of;
 use super::segment::read_exact;
 use crate::{Fault, LogConfig};
 
@@ -252,8 +253,13 @@ pub(super) fn load(disk: &dyn Disk, recent_bytes: u64) -> Result<Loaded, StartEr
         match decode(&bytes, recent_bytes) {
             Some((published, boot)) => return Ok(Loaded { published, boot, number: newest, bad }),
             None => {
-                let what = "the checkpoint is damaged".to_owned();
-                bad.push(Fault { place: path.display().to_string(), what, logs: Vec::new() });
+                let (place, what) = match missing_end(&bytes) {
+                    Some(len) => {
+                        (place_of(&path, bytes.len() as u64), format!("the file ends here, {len} bytes were expected"))
+                    }
+                    None => (path.display().to_string(), "the checkpoint is damaged".to_owned()),
+                };
+                bad.push(Fault { place, what, logs: Vec::new() });
             }
         }
     }
@@ -264,6 +270,13 @@ fn read_whole(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     let file = disk.open(path, false)?;
     let len = usize::try_from(file.len_bytes()?).map_err(io::Error::other)?;
     read_exact(file.as_ref(), 0, len)
+}
+
+/// The length that a checkpoint should have, if it is shorter.
+fn missing_end(bytes: &[u8]) -> Option<u64> {
+    let len = bytes.get(16..HEADER_BYTES).and_then(|len| Decoder::new(len).u64()).unwrap_or(0);
+    let whole = (HEADER_BYTES as u64).checked_add(len)?;
+    ((bytes.len() as u64) < whole).then_some(whole)
 }
 
 fn decode(bytes: &[u8], recent_bytes: u64) -> Option<(Published, u32)> {

@@ -148,8 +148,9 @@ impl Core {
             Some(file) => file,
             None => self.make_file(seq, needed)?,
         };
+        let (previous_end, previous_round) = (writer.pos, writer.round);
         writer.header =
-            Some(FileHeader { seq, previous_end: writer.pos, previous_round: writer.round, boot: writer.boot });
+            Some(FileHeader { seq, previous_end, previous_round, boot: writer.boot, capacity: file.capacity });
         writer.active = Some(file);
         writer.seq = seq;
         writer.pos = FILE_HEADER_BYTES as u64;

@@ -68,8 +68,10 @@ pub enum FilePurpose {
     Spare,
     /// Batches that left the write-ahead log.
     Segment,
-    /// A segment that nothing refers to; a start removes it.
+    /// A file that nothing refers to, of a crash amid a move or the making of a write-ahead file; a start removes it.
     Orphan,
+    /// A write-ahead file that was cut before the end of its header: damage.
+    Cut,
     /// The logs' state.
     Checkpoint,
 }
@@ -114,7 +116,10 @@ pub fn dump(disk: Arc<dyn Disk>, visit: &mut dyn FnMut(DumpItem<'_>)) -> Result<
     for bad in &recovered.bad_checkpoints {
         report.notes.push(format!("{}: {}; an older one was good", bad.place, bad.what));
     }
-    let orphans = recovered.orphans.clone();
+    report.notes.extend(recovered.oddities.iter().cloned());
+    let others = recovered.orphans.iter().cloned().map(|path| (path, FilePurpose::Orphan));
+    let cut = recovered.cut.iter().map(|file| (file.path(), FilePurpose::Cut));
+    let others: Vec<_> = others.chain(cut).collect();
     let (core, odd) =
         assemble(disk.clone(), EmbeddedOptions { threads: false, ..EmbeddedOptions::default() }, recovered);
     let mut logs: Vec<LogReport> = {
@@ -130,7 +135,7 @@ pub fn dump(disk: Arc<dyn Disk>, visit: &mut dyn FnMut(DumpItem<'_>)) -> Result<
     report.logs = logs.iter().filter_map(|log| report_of(&core, log.id)).collect();
     report.faults = core.published.read().faults.clone();
     check_indexes(&core, &mut report);
-    report.files = files_of(&core, &orphans).map_err(|error| StartError::io("the data directory", &error))?;
+    report.files = files_of(&core, others).map_err(|error| StartError::io("the data directory", &error))?;
     report.files.extend(odd.iter().map(|file| FileReport {
         path: file.path(),
         bytes: file.capacity,
@@ -196,7 +201,7 @@ fn check_indexes(core: &Core, report: &mut VerifyReport) {
     }
 }
 
-fn files_of(core: &Core, orphans: &[u64]) -> std::io::Result<Vec<FileReport>> {
+fn files_of(core: &Core, others: Vec<(PathBuf, FilePurpose)>) -> std::io::Result<Vec<FileReport>> {
     let mut files = Vec::new();
     {
         let wal = core.wal.lock();
@@ -210,10 +215,9 @@ fn files_of(core: &Core, orphans: &[u64]) -> std::io::Result<Vec<FileReport>> {
         let path = segment::path_of(segment.id);
         files.push(FileReport { path, bytes: segment.len_bytes, purpose: FilePurpose::Segment });
     }
-    let others = orphans.iter().map(|id| (segment::path_of(*id), FilePurpose::Orphan));
     let checkpoints = checkpoint::list(core.disk.as_ref())?;
     let checkpoints = checkpoints.into_iter().map(|number| (checkpoint::path_of(number), FilePurpose::Checkpoint));
-    for (path, purpose) in others.chain(checkpoints) {
+    for (path, purpose) in others.into_iter().chain(checkpoints) {
         let bytes = core.disk.open(&path, false)?.len_bytes()?;
         files.push(FileReport { path, bytes, purpose });
     }

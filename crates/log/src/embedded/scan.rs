@@ -116,6 +116,17 @@ impl<'a> FrameScan<'a> {
         matches!(self.header_at(self.pos), Ok(Some(_)))
     }
 
+    /// Whether a frame of this round or a later one may have begun at the current place: there is too little to say, or it is such a frame's
+    /// header whose checksum does not hold over what follows.
+    pub(super) fn may_begin(mut self, round: u64, boot: u32) -> io::Result<bool> {
+        let bytes = self.bytes(self.pos, FRAME_HEADER_BYTES)?;
+        if bytes.len() < FRAME_HEADER_BYTES {
+            return Ok(true);
+        }
+        let header = FrameHeader::decode(bytes).map(|(header, _)| header);
+        Ok(header.is_some_and(|header| header.seq == self.seq && header.boot >= boot && header.round >= round))
+    }
+
     /// Searches from the current place on for a frame that was written when the round `lost` was already synced.
     pub(super) fn find_evidence(self, lost: u64, boot: u32) -> io::Result<bool> {
         Ok(self.find(|header| header.boot >= boot && header.synced >= lost)?.is_some())

@@ -1,7 +1,7 @@
 //! The start of the engine: recovery, and what it then writes before anybody may commit.
 
-use std::io::IoSlice;
-use std::path::Path;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::sync_channel;
@@ -40,18 +40,22 @@ pub(super) fn start(disk: Arc<dyn Disk>, options: EmbeddedOptions) -> Result<Cor
     }
     // IMPORTANT: what this start builds on must be durable before anything is removed or written because of it. After a kill, names
     // and frames are seen that are in the page cache only.
-    let settle = || disk.sync_dir(Path::new(ROOT));
+    let settle = || disk.sync_dir(Path::new(ROOT)).and_then(|()| disk.sync_dir(Path::new(WAL_DIR)));
     settle().map_err(|error| StartError::io("the data directory", &error))?;
-    let recovered = recover(disk.as_ref(), options.recent_bytes)?;
+    let mut recovered = recover(disk.as_ref(), options.recent_bytes)?;
     for bad in &recovered.bad_checkpoints {
         tracing::warn!(place = bad.place, what = bad.what, "a checkpoint is left aside; an older one was good");
     }
     for fault in &recovered.published.faults {
         tracing::error!(place = fault.place, what = fault.what, logs = ?fault.logs, "damage: these logs are read-only");
     }
-    if let Some(active) = recovered.in_use.last() {
-        let path = active.path();
-        active.file.sync_data().map_err(|error| StartError::io(&path.display().to_string(), &error))?;
+    for oddity in &recovered.oddities {
+        tracing::warn!("{oddity}");
+    }
+    let end = recovered.published.position.pos;
+    if let Some(active) = recovered.in_use.last_mut() {
+        settle_active(active, end, recovered.active_bytes)
+            .map_err(|error| StartError::io(&active.path().display().to_string(), &error))?;
     }
     remove_orphans(disk.as_ref(), &recovered.orphans)?;
     let (core, odd) = assemble(disk, options, recovered);
@@ -109,25 +113,34 @@ fn make_directory(disk: &dyn Disk) -> Result<(), StartError> {
     make().map_err(|error| StartError::io("the data directory", &error))
 }
 
-/// Removes segments that no checkpoint came to mention: the crash was between the two.
-fn remove_orphans(disk: &dyn Disk, orphans: &[u64]) -> Result<(), StartError> {
-    for id in orphans {
-        let path = segment::path_of(*id);
-        disk.remove(&path).map_err(|error| StartError::io(&path.display().to_string(), &error))?;
+/// Makes the file durable that is written on. One that was cut behind its frames gets its length back first: the next start must
+/// not find frames near an end that is none.
+fn settle_active(active: &mut WalFile, end: u64, bytes: u64) -> io::Result<()> {
+    if active.capacity < bytes && end <= active.capacity {
+        active.file.allocate(bytes)?;
+        active.capacity = bytes;
+    }
+    active.file.sync_data()
+}
+
+/// Removes segments that no checkpoint came to mention, and write-ahead files that were not finished: the crash was between the two.
+fn remove_orphans(disk: &dyn Disk, orphans: &[PathBuf]) -> Result<(), StartError> {
+    for path in orphans {
+        disk.remove(path).map_err(|error| StartError::io(&path.display().to_string(), &error))?;
     }
     Ok(())
 }
 
 /// The engine over what was recovered, and the free files that it has no use for. Writes nothing.
 pub(super) fn assemble(disk: Arc<dyn Disk>, options: EmbeddedOptions, recovered: Recovered) -> (Core, Vec<WalFile>) {
-    let Recovered { published, in_use, free, boot, checkpoint, .. } = recovered;
+    let Recovered { published, in_use, free, cut, boot, checkpoint, .. } = recovered;
     let boot = boot.saturating_add(1);
     let mut intake = Intake::new(options.max_waiting_bytes, options.max_frame_bytes);
     fill_heads(&mut intake, &published);
     let mut writer = Writer::new(published.position, boot);
     let mut wal = WalSet::default();
     let mut own_bytes: u64 = published.segments.values().map(|segment| segment.len_bytes).sum();
-    for file in in_use.iter().chain(&free) {
+    for file in in_use.iter().chain(&free).chain(&cut) {
         wal.next_number = wal.next_number.max(file.number);
         own_bytes += file.capacity;
     }

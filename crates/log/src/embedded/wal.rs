@@ -15,6 +15,9 @@ use super::options::ZERO_FILL_BYTES;
 pub(super) const WAL_DIR: &str = "wal";
 /// Bytes of a file's header; the first frame follows it.
 pub(super) const FILE_HEADER_BYTES: usize = 64;
+/// What a file's name ends with, and while it is being made.
+const EXTENSION: &str = "wal";
+const UNFINISHED: &str = "new";
 const FILE_MAGIC: &[u8; 8] = b"PHWALOG\n";
 const FILE_VERSION: u32 = 1;
 
@@ -29,6 +32,8 @@ pub(super) struct FileHeader {
     pub(super) previous_round: u64,
     /// The engine's start that began it.
     pub(super) boot: u32,
+    /// Bytes that the whole file has. They are durable before the header can be, so a file with fewer was cut.
+    pub(super) capacity: u64,
 }
 
 impl FileHeader {
@@ -37,7 +42,7 @@ impl FileHeader {
         out.extend_from_slice(FILE_MAGIC);
         out.extend_from_slice(&FILE_VERSION.to_le_bytes());
         out.extend_from_slice(&self.boot.to_le_bytes());
-        for word in [self.seq, self.previous_end, self.previous_round] {
+        for word in [self.seq, self.previous_end, self.previous_round, self.capacity] {
             out.extend_from_slice(&word.to_le_bytes());
         }
         out.resize(FILE_HEADER_BYTES - 4, 0);
@@ -56,7 +61,10 @@ impl FileHeader {
             return None;
         }
         let boot = from.u32()?;
-        Some(Self { boot, seq: from.u64()?, previous_end: from.u64()?, previous_round: from.u64()? })
+        let (seq, previous_end, previous_round, capacity) = (from.u64()?, from.u64()?, from.u64()?, from.u64()?);
+        // Places in a file fit 32 bits.
+        let is_possible = (FILE_HEADER_BYTES as u64..=u64::from(u32::MAX)).contains(&capacity);
+        is_possible.then_some(Self { boot, seq, previous_end, previous_round, capacity })
     }
 }
 
@@ -84,20 +92,23 @@ impl WalFile {
 
     /// Makes a new file with its space reserved, and written over with zeros if `filled`: then a sync needs no metadata.
     pub(super) fn create(disk: &dyn Disk, number: u64, capacity: u64, filled: bool) -> io::Result<Self> {
-        let path = path_of(number);
-        let made = disk.open(&path, true).and_then(|file| {
+        let unfinished = path_of(number).with_extension(UNFINISHED);
+        let made = disk.open(&unfinished, true).and_then(|file| {
             file.allocate(capacity)?;
             if filled {
                 fill(file.as_ref(), capacity)?;
             }
+            // IMPORTANT: its length must be durable before it gets its name, or a crash would leave what looks like a file that was cut.
+            file.sync_data()?;
+            disk.rename(&unfinished, &path_of(number))?;
             disk.sync_dir(Path::new(WAL_DIR))?;
             Ok(file)
         });
         match made {
             Ok(file) => Ok(Self::new(number, file, capacity, 0)),
             Err(error) => {
-                // It holds nothing; a next start takes it for a free one if it stays.
-                let _ = disk.remove(&path);
+                // It holds nothing; a next start removes it, or takes it for a free one, if it stays.
+                let _ = disk.remove(&unfinished).or_else(|_| disk.remove(&path_of(number)));
                 Err(error)
             }
         }
@@ -113,7 +124,7 @@ fn fill(file: &dyn DiskFile, capacity: u64) -> io::Result<()> {
         file.write_at(&[IoSlice::new(part)], at)?;
         at += count;
         // In small pieces, so that the committer's syncs do not wait behind one large one.
-        if at.is_multiple_of(4 * ZERO_FILL_BYTES as u64) || at == capacity {
+        if at.is_multiple_of(4 * ZERO_FILL_BYTES as u64) {
             file.sync_data()?;
         }
     }
@@ -121,7 +132,17 @@ fn fill(file: &dyn DiskFile, capacity: u64) -> io::Result<()> {
 }
 
 pub(super) fn path_of(number: u64) -> PathBuf {
-    Path::new(WAL_DIR).join(format!("{number:08}.wal"))
+    Path::new(WAL_DIR).join(format!("{number:08}.{EXTENSION}"))
+}
+
+/// The number of a write-ahead file.
+pub(super) fn number_of_file(path: &Path) -> Option<u64> {
+    number_of(path, EXTENSION)
+}
+
+/// Whether this is a write-ahead file that a crash found in the making.
+pub(super) fn is_unfinished(path: &Path) -> bool {
+    number_of(path, UNFINISHED).is_some()
 }
 
 /// The number in a file's name, if it is one of ours.

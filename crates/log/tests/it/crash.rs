@@ -20,12 +20,12 @@ use crate::suite::{
 
 /// Live records of one log by offset, and its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Contents {
-    end: u64,
-    records: BTreeMap<u64, String>,
+pub(crate) struct Contents {
+    pub(crate) end: u64,
+    pub(crate) records: BTreeMap<u64, String>,
 }
 
-type Model = BTreeMap<LogId, Contents>;
+pub(crate) type Model = BTreeMap<LogId, Contents>;
 
 enum Step {
     Commit(Commit),
@@ -180,7 +180,7 @@ fn run(script: &Script, disk: &FaultDisk) -> Reached {
     Arc::into_inner(reached).unwrap().into_inner().unwrap()
 }
 
-fn contents_of(engine: &EmbeddedLog, log: LogId) -> Result<Contents, ReadError> {
+pub(crate) fn contents_of(engine: &EmbeddedLog, log: LogId) -> Result<Contents, ReadError> {
     let mut contents = Contents { end: engine.state(log)?.end.0, records: BTreeMap::new() };
     let mut from = Offset(0);
     loop {
@@ -330,7 +330,7 @@ fn a_failed_sync_ends_what_is_under_way_as_unknown_and_later_commits_are_refused
     }
 }
 
-fn commit_refused(engine: &EmbeddedLog, operations: impl IntoIterator<Item = Target>) -> Refusal {
+pub(crate) fn commit_refused(engine: &EmbeddedLog, operations: impl IntoIterator<Item = Target>) -> Refusal {
     let receiver = start(engine, operations);
     drive(engine);
     match receiver.try_recv().unwrap() {
@@ -381,7 +381,7 @@ fn a_full_disk_refuses_appends_takes_deletes_and_recovers_by_itself() {
 }
 
 /// A directory with segments, checkpoints and several write-ahead files, ended by a round that nobody minds to lose.
-fn settled() -> (FaultDisk, Model, Model) {
+pub(crate) fn settled() -> (FaultDisk, Model, Model) {
     let script = Script::new(7, 150);
     let disk = FaultDisk::new();
     let reached = run(&script, &disk);
@@ -400,7 +400,7 @@ fn settled() -> (FaultDisk, Model, Model) {
     (disk, without_last, after)
 }
 
-fn files_of(disk: &FaultDisk) -> Vec<std::path::PathBuf> {
+pub(crate) fn files_of(disk: &FaultDisk) -> Vec<std::path::PathBuf> {
     use types::disk::Disk;
     let directories = ["", "wal", "segments"];
     directories.into_iter().flat_map(|directory| disk.list(directory.as_ref()).unwrap()).collect()
@@ -408,7 +408,7 @@ fn files_of(disk: &FaultDisk) -> Vec<std::path::PathBuf> {
 
 /// Either the engine says that something is wrong, or it holds what it should. Never does it panic, and never is a record
 /// other than it was.
-fn check_damaged(image: &FaultDisk, models: [&Model; 2]) {
+pub(crate) fn check_damaged(image: &FaultDisk, models: [&Model; 2]) {
     let Ok(engine) = EmbeddedLog::open(Arc::new(image.clone()), options()) else { return };
     let whole = models[1];
     let mut found = Model::new();
@@ -474,74 +474,6 @@ fn a_flipped_bit_is_reported_and_harms_no_neighbour() {
 #[ignore = "the long run, for `cargo xtask proofs`"]
 fn proof_a_flipped_bit_is_reported_and_harms_no_neighbour() {
     flip_bits(1);
-}
-
-#[test]
-fn a_truncated_or_missing_file_is_reported_and_never_a_panic() {
-    use types::disk::Disk;
-    let (disk, without_last, whole) = settled();
-    for path in files_of(&disk) {
-        let len = disk.contents(&path).unwrap().len() as u64;
-        for cut in [0, 1, 63, 64, 100, len / 3, len / 2, len.saturating_sub(1)] {
-            let image = disk.crash_image(CrashStyle::Kept, 0);
-            image.truncate(&path, cut.min(len)).unwrap();
-            let name = path.display();
-            if catch_unwind(AssertUnwindSafe(|| check_cut(&image, [&without_last, &whole]))).is_err() {
-                panic!("{name} cut to {cut} of {len} bytes");
-            }
-        }
-        let image = disk.crash_image(CrashStyle::Kept, 0);
-        image.remove(&path).unwrap();
-        if catch_unwind(AssertUnwindSafe(|| check_cut(&image, [&without_last, &whole]))).is_err() {
-            panic!("{} removed", path.display());
-        }
-    }
-}
-
-/// A write-ahead file that is cut looks like a torn tail to whoever has only the file, so what is missing behind the cut is not always told; a
-/// record that is there is still the one that was written.
-fn check_cut(image: &FaultDisk, models: [&Model; 2]) {
-    let Ok(engine) = EmbeddedLog::open(Arc::new(image.clone()), options()) else { return };
-    for log in engine.logs() {
-        match contents_of(&engine, log) {
-            Ok(contents) => {
-                for (offset, value) in &contents.records {
-                    let was = models[1].get(&log).and_then(|was| was.records.get(offset));
-                    assert!(was.is_none_or(|was| was == value), "a record is another than it was");
-                }
-            }
-            Err(ReadError::Damaged { .. }) => {}
-            Err(other) => panic!("{other}"),
-        }
-    }
-}
-
-#[test]
-fn a_write_ahead_file_that_is_missing_is_never_taken_for_an_empty_one() {
-    use types::disk::Disk;
-    let (disk, _, _) = settled();
-    let report = log::verify(Arc::new(disk.clone())).unwrap();
-    let in_use = report.files.iter().filter(|file| matches!(file.purpose, log::FilePurpose::WriteAhead { .. }));
-    let mut in_use: Vec<_> = in_use.collect();
-    in_use.sort_by_key(|file| match file.purpose {
-        log::FilePurpose::WriteAhead { sequence } => sequence,
-        _ => 0,
-    });
-    assert!(in_use.len() > 1, "{in_use:?}");
-    in_use.pop();
-    for file in in_use {
-        let image = disk.crash_image(CrashStyle::Kept, 0);
-        image.remove(&file.path).unwrap();
-        let error = EmbeddedLog::open(Arc::new(image), options()).err().expect("a file is missing");
-        assert!(matches!(error, log::StartError::Damaged { .. }), "{error}");
-    }
-    // Without its checkpoints the log does not begin where it should.
-    let image = disk.crash_image(CrashStyle::Kept, 0);
-    for file in report.files.iter().filter(|file| file.purpose == log::FilePurpose::Checkpoint) {
-        image.remove(&file.path).unwrap();
-    }
-    let error = EmbeddedLog::open(Arc::new(image), options()).err().expect("the checkpoints are missing");
-    assert!(matches!(error, log::StartError::Damaged { .. }), "{error}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![allow(clippy::single_range_in_vec_init, reason = "a list of one range is meant, not the range's numbers")]
 
 mod crash;
+mod cut;
 mod embedded;
 mod fixtures;
 mod memory;
