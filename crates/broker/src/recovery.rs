@@ -115,8 +115,9 @@ fn open_meta(log: &dyn Log, _clock: &dyn Clock) -> Result<Owned, StorageError> {
         }
         return Ok(Owned { log: META_LOG, epoch: opened.epoch });
     }
-    let config =
-        LogConfig { label: "definitions".to_owned(), cleanup: Cleanup::default(), key_index: false, volatile: false };
+    // Damage to messages must not take the definitions along: without them there is no start.
+    let label = "definitions".to_owned();
+    let config = LogConfig { label, cleanup: Cleanup::default(), key_index: false, volatile: false, apart: true };
     let owned = Owned { log: META_LOG, epoch: Epoch(1) };
     commit_now(log, vec![owned.target(Operation::Create(config))])?;
     Ok(owned)

@@ -65,7 +65,13 @@ fn engine(root: &str) -> Result<f64, Box<dyn std::error::Error>> {
     let engine = EmbeddedLog::open(disk, EmbeddedOptions::default())?;
     println!("opened in {:?}", opening.elapsed());
     let (sender, receiver) = sync_channel(WINDOW);
-    let config = LogConfig { label: String::new(), cleanup: Cleanup::default(), key_index: false, volatile: false };
+    let config = LogConfig {
+        label: String::new(),
+        cleanup: Cleanup::default(),
+        key_index: false,
+        volatile: false,
+        apart: false,
+    };
     let send = |operation| {
         let sender = sender.clone();
         let target = Target { log: LogId(1), epoch: Epoch(1), expected_end: None, operation };

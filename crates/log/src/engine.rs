@@ -89,6 +89,9 @@ pub struct LogConfig {
     pub key_index: bool,
     /// In memory only: gone with the process, never written.
     pub volatile: bool,
+    /// Kept in files that hold nothing else once it leaves the write-ahead log, however little it is: what is damaged there is of no other
+    /// log, and damage to others is none of its. Holds for what moves from then on. An engine without such files ignores it.
+    pub apart: bool,
 }
 
 /// What of a log goes away by itself. All bounds that are set hold; `Cleanup::default()` keeps everything.

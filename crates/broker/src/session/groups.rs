@@ -318,7 +318,7 @@ fn is_volatile(topic: &Topic) -> bool {
 
 pub(crate) fn group_log_config(space: &str, name: &str) -> LogConfig {
     let label = format!("group {space}/{name}");
-    LogConfig { label, cleanup: Cleanup::default(), key_index: false, volatile: false }
+    LogConfig { label, cleanup: Cleanup::default(), key_index: false, volatile: false, apart: false }
 }
 
 /// The member's partitions, if its generation is the present one. A sign of life.

@@ -210,7 +210,7 @@ pub(super) fn dead_letter_to_make(space: &Namespace, target: &DeadLetterConfig) 
 }
 
 pub(crate) fn queue_log_config(space: &str, name: &str, volatile: bool) -> (LogConfig, LogConfig) {
-    let config = |label| LogConfig { label, cleanup: Cleanup::default(), key_index: false, volatile };
+    let config = |label| LogConfig { label, cleanup: Cleanup::default(), key_index: false, volatile, apart: false };
     (config(format!("queue {space}/{name}")), config(format!("state of queue {space}/{name}")))
 }
 

@@ -324,7 +324,7 @@ fn refresh_alternates(entities: &mut Entities, name: &str) -> Result<(), Declare
 
 pub(crate) fn state_config(space: &str, name: &str) -> LogConfig {
     let label = format!("state of topic {space}/{name}");
-    LogConfig { label, cleanup: Cleanup::default(), key_index: false, volatile: false }
+    LogConfig { label, cleanup: Cleanup::default(), key_index: false, volatile: false, apart: false }
 }
 
 /// How a topic's partitions are kept.
@@ -335,6 +335,7 @@ pub(crate) fn log_config(space: &str, name: &str, definition: &TopicDefinition) 
         cleanup: cleanup(&retention, u64::from(partition_count(definition).max(1))),
         key_index: definition.config.key_index,
         volatile: is_volatile(&definition.config),
+        apart: false,
     }
 }
 

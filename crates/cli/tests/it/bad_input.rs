@@ -226,6 +226,31 @@ fn numbered(n: u64) -> String {
     format!("{n:08}").repeat(500)
 }
 
+/// What is lost with a file of messages is theirs: without the definitions there would be no start.
+#[test]
+fn a_missing_file_of_messages_does_not_take_the_definitions_along() {
+    let data = tempfile::tempdir().unwrap();
+    filled(data.path());
+    let (file, _) = holding(data.path(), numbered(2).as_bytes());
+    assert_eq!(file.extension().unwrap(), "seg", "{}", file.display());
+    std::fs::remove_file(&file).unwrap();
+    let place = file.strip_prefix(data.path()).unwrap().display().to_string();
+    let report = posthouse().args(["log", "verify"]).arg(data.path()).output().unwrap();
+    let report = String::from_utf8(report.stdout).unwrap();
+    assert!(report.contains(&format!("DAMAGE at {place}: the file is missing")), "{report}");
+    let server = Server::start_with(data.path(), &SMALL_FILES, &[]);
+    let mut http = Http::new(&server);
+    assert!(http.get("/v1/default/queues/hurt")["damage"].as_str().unwrap().contains(&place));
+    round_trip_first(&mut http, "fine");
+}
+
+/// Receives and acknowledges the queue's first message.
+fn round_trip_first(http: &mut Http, queue: &str) {
+    let answer = http.post(&format!("/v1/default/queues/{queue}/receive"), &json!({}));
+    assert_eq!(answer["deliveries"][0]["message"]["text"], json!(numbered(0)));
+    http.post(&format!("/v1/default/queues/{queue}/ack"), &json!({"receipt": answer["deliveries"][0]["receipt"]}));
+}
+
 /// The file that holds these bytes, and where.
 fn holding(data: &Path, bytes: &[u8]) -> (PathBuf, usize) {
     let mut files: Vec<PathBuf> = ["wal", "segments"]

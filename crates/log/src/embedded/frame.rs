@@ -247,6 +247,7 @@ const CONFIG_MAX_AGE: u8 = 4;
 const CONFIG_MAX_BYTES: u8 = 8;
 const CONFIG_MAX_RECORDS: u8 = 16;
 const CONFIG_COMPACT: u8 = 32;
+const CONFIG_APART: u8 = 64;
 
 /// Flags, label, then the numbers that the flags announce; durations in milliseconds.
 pub(super) fn encode_config(config: &LogConfig, out: &mut Vec<u8>) {
@@ -261,6 +262,7 @@ pub(super) fn encode_config(config: &LogConfig, out: &mut Vec<u8>) {
     let mut flags = 0;
     flags |= if config.key_index { CONFIG_KEY_INDEX } else { 0 };
     flags |= if config.volatile { CONFIG_VOLATILE } else { 0 };
+    flags |= if config.apart { CONFIG_APART } else { 0 };
     flags |= parts.iter().filter(|(_, value)| value.is_some()).fold(0, |all, (flag, _)| all | flag);
     out.push(flags);
     put_bytes(out, config.label.as_bytes());
@@ -282,7 +284,8 @@ pub(super) fn decode_config(from: &mut Decoder<'_>) -> Option<LogConfig> {
         compact: number(CONFIG_COMPACT)?.map(Duration::from_millis),
     };
     let volatile = flags & CONFIG_VOLATILE != 0;
-    Some(LogConfig { label, cleanup, key_index: flags & CONFIG_KEY_INDEX != 0, volatile })
+    let (key_index, apart) = (flags & CONFIG_KEY_INDEX != 0, flags & CONFIG_APART != 0);
+    Some(LogConfig { label, cleanup, key_index, volatile, apart })
 }
 
 /// Encodes a commit's targets: the payloads' lengths, then the operations, each with the payload number that it has on the disk.
@@ -335,7 +338,8 @@ mod tests {
             max_records: Some(7),
             compact: Some(Duration::ZERO),
         };
-        let config = LogConfig { label: "päyments".to_owned(), cleanup, key_index: true, volatile: false };
+        let config =
+            LogConfig { label: "päyments".to_owned(), cleanup, key_index: true, volatile: false, apart: true };
         let log = LogId(300);
         let append = AppendOp { log, base: 1 << 40, count: 10, payload: 1, selection: None, weight: 77 };
         let ops = vec![

@@ -65,13 +65,13 @@ impl Core {
     fn write_survivors(&self, file: &WalFile, logs: &[LogId], output: &mut Output) -> io::Result<()> {
         let seq = file.seq();
         for log in logs {
-            let survivors = self.survivors(*log, seq);
+            let (survivors, apart) = self.survivors(*log, seq);
             let live_bytes: u64 = survivors.iter().map(|survivor| u64::from(survivor.at.len)).sum();
             if survivors.is_empty() {
                 continue;
             }
             let mut own = None;
-            if live_bytes >= self.options.own_segment_bytes {
+            if apart || live_bytes >= self.options.own_segment_bytes {
                 own = Some(self.create_segment(&mut output.created)?);
             } else if output.shared.is_none() {
                 output.shared = Some(self.create_segment(&mut output.created)?);
@@ -92,15 +92,16 @@ impl Core {
         Ok(())
     }
 
-    fn survivors(&self, log: LogId, seq: u64) -> Vec<Survivor> {
+    /// What is alive of a log up to this file, and whether it must be kept apart.
+    fn survivors(&self, log: LogId, seq: u64) -> (Vec<Survivor>, bool) {
         let published = self.published.read();
-        let Some(data) = published.logs.get(&log) else { return Vec::new() };
+        let Some(data) = published.logs.get(&log) else { return (Vec::new(), false) };
         let window = data.window();
         let survivor = |at: Location| {
             let (live, records) = data.dead.live_of(at.base, at.count, &window);
             (records > 0).then_some(Survivor { at, live, records })
         };
-        data.locations.in_files_upto(seq).filter_map(survivor).collect()
+        (data.locations.in_files_upto(seq).filter_map(survivor).collect(), data.config.apart)
     }
 
     fn take_survivor(&self, log: LogId, file: &WalFile, survivor: &Survivor) -> io::Result<Option<Moved>> {

@@ -4,13 +4,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use log::{CommitOutcome, EmbeddedLog, EmbeddedOptions, FilePurpose, Log, Refusal, StartError, VerifyReport, verify};
+use log::{
+    CommitOutcome, EmbeddedLog, EmbeddedOptions, FilePurpose, Log, LogConfig, Refusal, StartError, VerifyReport, verify,
+};
 use testkit::{CrashStyle, FaultDisk};
 use types::disk::Disk;
 use types::{LogId, Offset};
 
 use crate::crash::{Model, check_damaged, commit, commit_refused, contents_of, files_of, options, settled};
-use crate::suite::{append, create, under};
+use crate::suite::{append, config, create, create_as, delete, under};
 
 const WAL: &str = "wal/00000001.wal";
 const ONE: LogId = LogId(1);
@@ -305,4 +307,37 @@ fn damage_that_reaches_over_the_checkpoints_place_is_told_on_both_sides() {
     assert!(found.iter().any(|fault| fault.logs == [ONE]), "{found:?}");
     let engine = EmbeddedLog::open(Arc::new(disk), options).unwrap();
     assert_eq!(engine.state(ONE).unwrap().end, Offset(3));
+}
+
+#[test]
+fn a_log_that_is_kept_apart_shares_no_segment_and_no_damage() {
+    let (disk, options) = (FaultDisk::new(), EmbeddedOptions { own_segment_bytes: 1 << 20, ..options() });
+    let engine = EmbeddedLog::open(Arc::new(disk.clone()), options.clone()).unwrap();
+    let others = [LogId(2), LogId(3)];
+    let apart = LogConfig { apart: true, ..config() };
+    commit(&engine, [create_as(ONE, apart), create(others[0]), create(others[1])]);
+    for at in 0..90u64 {
+        commit(&engine, [append(ONE, &["apart"]), append(others[0], &["a"]), append(others[1], &["b"])]);
+        if at % 3 > 0 {
+            // Sparse segments are rewritten, and stay apart.
+            commit(&engine, [delete(ONE, &[at..at + 1]), delete(others[0], &[at..at + 1])]);
+        }
+        engine.run_maintenance();
+    }
+    engine.close();
+    drop(engine);
+    disk.settle();
+    let found = report(&disk);
+    let [own, first, second] = [0, 1, 2].map(|log: usize| &found.logs[log].segments);
+    assert!(!own.is_empty() && first.iter().any(|segment| second.contains(segment)), "{own:?} {first:?} {second:?}");
+    for segment in first.iter().chain(second) {
+        assert!(!own.contains(segment), "{}: {own:?}", segment.display());
+        disk.remove(segment).unwrap_or_default();
+    }
+    let engine = EmbeddedLog::open(Arc::new(disk), options).unwrap();
+    assert_eq!(contents_of(&engine, ONE).unwrap().records.len(), 30);
+    let faults = engine.engine_state().faults;
+    assert!(!faults.is_empty() && faults.iter().all(|fault| !fault.logs.contains(&ONE)), "{faults:?}");
+    let epoch = engine.open(&[ONE])[0].as_ref().unwrap().epoch;
+    assert!(matches!(commit(&engine, [under(epoch, append(ONE, &["x"]))]), CommitOutcome::Committed(_)));
 }

@@ -290,7 +290,13 @@ pub(crate) fn keyed<'a>(time: i64, records: &[&'a str]) -> RecordBatch {
 }
 
 pub(crate) fn config() -> LogConfig {
-    LogConfig { label: "a log of a test".to_owned(), cleanup: Cleanup::default(), key_index: false, volatile: false }
+    LogConfig {
+        label: "a log of a test".to_owned(),
+        cleanup: Cleanup::default(),
+        key_index: false,
+        volatile: false,
+        apart: false,
+    }
 }
 
 /// An operation under the first epoch; see [`under`] and [`expecting`] for others.

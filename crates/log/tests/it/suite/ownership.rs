@@ -71,7 +71,7 @@ pub(crate) fn epochs_only_grow_over_restarts(make: Make) {
 pub(crate) fn open_answers_in_the_order_asked(make: Make) {
     let mut case = Case::new(make);
     let cleanup = Cleanup { max_records: Some(7), max_age: Some(Duration::from_secs(60)), ..Cleanup::default() };
-    let other = LogConfig { label: "other".to_owned(), cleanup, key_index: true, volatile: false };
+    let other = LogConfig { label: "other".to_owned(), cleanup, key_index: true, volatile: false, apart: true };
     case.must([create(A), create_as(B, other.clone()), append(A, &["a", "b"]), append(B, &["c"])]);
     for _ in 0..2 {
         let opened = case.engine.open(&[B, LogId(99), A]);
