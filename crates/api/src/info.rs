@@ -88,6 +88,9 @@ pub struct Topic {
     pub published: u64,
     /// Of those, how many no binding took and no log kept.
     pub unrouted: u64,
+    /// Set if data of it is damaged, and what is damaged can only be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
 }
 
 /// A partition's log.
@@ -248,6 +251,9 @@ pub struct Group {
     pub members: Vec<GroupMember>,
     /// Where it stands.
     pub partitions: Vec<GroupPartition>,
+    /// Set if its offsets are damaged and can only be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
 }
 
 /// A member of a group.
@@ -300,6 +306,9 @@ pub struct Status {
     pub memory_high: bool,
     /// Whether the disk is full down to the reserve.
     pub disk_full: bool,
+    /// Logs that are damaged and can only be read: of queues, topics, groups and their state.
+    #[serde(default)]
+    pub damaged_logs: u64,
     /// Bytes free on the disk, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_free_bytes: Option<u64>,

@@ -105,11 +105,14 @@ impl Consumer {
         // The user may have lost the permission, or gone, since.
         self.session.may(Action::Read, "queue", &self.queue.name)?;
         let (shared, now) = (self.session.shared(), self.session.now());
+        self.queue.check_sound(shared)?;
         let (mut out, mut slot) = (Vec::new(), None);
         {
             let mut guard = self.queue.lock(now);
             guard.machine.set_ready(self.id, credit.messages > 0);
-            let more = self.queue.take(shared, &mut guard, self.id, credit, &mut out)?;
+            let taken = self.queue.take(shared, &mut guard, self.id, credit, &mut out);
+            // The others are to hear of it too.
+            let more = taken.inspect_err(|_| guard.wake_all())?;
             if wait && out.is_empty() && !more {
                 let waiter = if credit.messages > 0 { Waiter::Delivery(self.id) } else { Waiter::End };
                 slot = Some(guard.wait_slot(waiter));

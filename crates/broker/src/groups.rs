@@ -1,7 +1,7 @@
 //! Groups at work: the owner of each group's state machine, and its log.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,6 +33,8 @@ pub(crate) struct GroupOwner {
     since_snapshot: AtomicU64,
     deleted: AtomicBool,
     fetches: AtomicU64,
+    /// What of its offsets could not be read at the start.
+    unread: OnceLock<String>,
 }
 
 impl GroupOwner {
@@ -47,14 +49,24 @@ impl GroupOwner {
             since_snapshot: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
             fetches: AtomicU64::new(0),
+            unread: OnceLock::new(),
         }
     }
 
-    /// Takes up what the log holds.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub(crate) fn recover(&self, shared: &Shared) -> Result<(), StorageError> {
+    /// What is wrong with its data, if something is.
+    pub(crate) fn damage(&self, shared: &Shared) -> Option<String> {
+        shared.damage([self.owned]).or_else(|| self.unread.get().cloned())
+    }
+
+    /// Takes up what the log holds. What cannot be read is logged and shown: its neighbours need not suffer.
+    pub(crate) fn recover(&self, shared: &Shared) {
+        if let Err(error) = self.replay(shared) {
+            tracing::error!(group = %self.name, %error, "a group's offsets could not be read in full");
+            let _ = self.unread.set(error.to_string());
+        }
+    }
+
+    fn replay(&self, shared: &Shared) -> Result<(), StorageError> {
         let mut machine = self.machine.lock();
         let mut count = 0;
         shared.read_all(self.owned.log, |value| {

@@ -173,9 +173,7 @@ fn restore(shared: &Arc<Shared>, definitions: Definitions) -> Result<(), Storage
         let partitions = space.topic(&group.config.topic).map_or(0, |topic| topic.partitions().len());
         let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
         let group = Arc::new(GroupOwner::new(id, &group.name, owned, group.config, partitions));
-        if let Err(error) = group.recover(shared) {
-            tracing::error!(group = %group.name, %error, "a group's offsets could not be read in full");
-        }
+        group.recover(shared);
         space.entities.write().groups.insert(Arc::clone(&group.name), group);
     }
     for (id, (namespace, config)) in definitions.bindings {
@@ -260,10 +258,7 @@ fn restore_topics(
             }
         }
         let topic = Topic::new(id, &topic.name, partitions, owned(logs, state_log_of(id))?, definition, now);
-        if let Err(error) = topic.recover(shared, now) {
-            // Its neighbours need not suffer. The engine takes nothing for a damaged log, so what needs the state is refused.
-            tracing::error!(topic = %topic.name, %error, "a topic's state could not be read in full");
-        }
+        topic.recover(shared, now);
         install_topic(&mut space.entities.write(), &Arc::new(topic), rule).map_err(unreadable)?;
     }
     for space in spaces.values() {

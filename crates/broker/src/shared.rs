@@ -257,6 +257,11 @@ impl Shared {
         self.log.read(log, from, limit).map_err(read_failure)
     }
 
+    /// Why the first of these logs that is read-only is so.
+    pub(crate) fn damage(&self, logs: impl IntoIterator<Item = Owned>) -> Option<String> {
+        logs.into_iter().find_map(|owned| self.log.damage(owned.log))
+    }
+
     /// Calls `each` with the value of every live record of a log, in order.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! Topics at work: their logs, dedup windows and producers, and who waits for records.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
@@ -43,6 +43,8 @@ pub(crate) struct Topic {
     pub(crate) published: AtomicU64,
     pub(crate) unrouted: AtomicU64,
     deleted: AtomicBool,
+    /// What of its state could not be read at the start.
+    unread: OnceLock<String>,
 }
 
 impl Topic {
@@ -69,14 +71,26 @@ impl Topic {
             published: AtomicU64::new(0),
             unrouted: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
+            unread: OnceLock::new(),
         }
     }
 
-    /// Takes up what the state log holds.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub(crate) fn recover(&self, shared: &Shared, now: Now) -> Result<(), StorageError> {
+    /// What is wrong with its data, if something is.
+    pub(crate) fn damage(&self, shared: &Shared) -> Option<String> {
+        let logs = self.partitions();
+        shared.damage(logs.iter().copied().chain([self.state.owned()])).or_else(|| self.unread.get().cloned())
+    }
+
+    /// Takes up what the state log holds. What cannot be read is logged and shown: its neighbours need not suffer. The engine takes
+    /// nothing for a damaged log, so what needs the state is refused.
+    pub(crate) fn recover(&self, shared: &Shared, now: Now) {
+        if let Err(error) = self.replay(shared, now) {
+            tracing::error!(topic = %self.name, %error, "a topic's state could not be read in full");
+            let _ = self.unread.set(error.to_string());
+        }
+    }
+
+    fn replay(&self, shared: &Shared, now: Now) -> Result<(), StorageError> {
         let mut dedup = self.dedup.lock();
         let mut producers = self.producers.lock();
         let mut damage = None;

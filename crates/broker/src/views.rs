@@ -60,6 +60,8 @@ pub struct TopicInfo {
     pub published: u64,
     /// Of those, how many no binding took and no log kept.
     pub unrouted: u64,
+    /// Set if data of it is damaged, and what is damaged read-only.
+    pub damage: Option<String>,
 }
 
 /// A partition's log.
@@ -198,6 +200,8 @@ pub struct GroupInfo {
     pub members: Vec<GroupMember>,
     /// Where it stands.
     pub partitions: Vec<GroupPartition>,
+    /// Set if its offsets are damaged and it is read-only.
+    pub damage: Option<String>,
 }
 
 /// A member of a group.

@@ -44,6 +44,10 @@ pub trait Log: Send + Sync + 'static {
     /// [`ReadError::NoSuchLog`].
     fn state(&self, log: LogId) -> Result<LogState, ReadError>;
 
+    /// Why the log is read-only, if it is: file and byte, and what is wrong there. Damage that was met since the start counts from when it
+    /// was met. Costs next to nothing while no log is damaged.
+    fn damage(&self, log: LogId) -> Option<String>;
+
     /// The first live offset whose batch's greatest timestamp is at or after `time`; `None` if there is none yet.
     ///
     /// # Errors
@@ -422,6 +426,8 @@ pub struct EngineState {
     pub free_bytes: Option<u64>,
     /// Damage found, each with the logs it touches.
     pub faults: Vec<Fault>,
+    /// Logs that are read-only because of it.
+    pub damaged_logs: u64,
     /// Commits that ended, since the start.
     pub commits: u64,
     /// Rounds written (one write and one sync each), since the start.

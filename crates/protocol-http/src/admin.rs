@@ -49,6 +49,7 @@ async fn show_status(State(app): State<App>, Known(_): Known) -> axum::Json<Stat
         memory_bytes: metrics.memory_bytes,
         memory_high: metrics.memory_high,
         disk_full: engine.disk_full,
+        damaged_logs: engine.damaged_logs,
         disk_free_bytes: engine.free_bytes,
     })
 }

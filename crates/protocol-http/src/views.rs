@@ -51,6 +51,7 @@ pub(crate) fn topic(info: v::TopicInfo) -> api::Topic {
         bindings: info.bindings,
         published: info.published,
         unrouted: info.unrouted,
+        damage: info.damage,
     }
 }
 
@@ -144,6 +145,7 @@ pub(crate) fn group(info: v::GroupInfo) -> api::Group {
             .map(|member| api::GroupMember { member: member.member, partitions: member.partitions })
             .collect(),
         partitions: info.partitions.into_iter().map(group_partition).collect(),
+        damage: info.damage,
     }
 }
 

@@ -64,7 +64,8 @@ pub(crate) struct QueueOwner {
     deleted: AtomicBool,
     /// One purge at a time.
     pub(crate) purging: Arc<tokio::sync::Mutex<()>>,
-    pub(crate) damage: Option<String>,
+    /// What of its state could not be read at the start.
+    unread: Option<String>,
 }
 
 /// What the lock protects.
@@ -127,7 +128,7 @@ impl Inner {
     }
 
     /// Wakes all who wait, work or not.
-    fn wake_all(&mut self) {
+    pub(crate) fn wake_all(&mut self) {
         for (_, notify) in std::mem::take(&mut self.waiting).values() {
             notify.notify_one();
         }
@@ -180,7 +181,7 @@ impl QueueOwner {
             alarm,
             deleted: AtomicBool::new(false),
             purging: Arc::default(),
-            damage: None,
+            unread: None,
         }
     }
 
@@ -197,7 +198,6 @@ impl QueueOwner {
     ) -> Result<Self, StorageError> {
         let now = shared.clock.now();
         let mut owner = Self::new(id, namespace, name, logs, definition, Arc::clone(&shared.alarm), now);
-        owner.damage = messages.damage.clone();
         let mut retries = BTreeMap::new();
         let mut delivered_to = Offset::ZERO;
         let mut dedup = owner.inner.get_mut().dedup.take();
@@ -228,7 +228,7 @@ impl QueueOwner {
         if let Err(error) = replayed {
             // Its neighbours need not suffer. What could be read is kept: an attempt too many beats a message too few.
             tracing::error!(queue = %owner.name, %error, "a queue's state could not be read in full");
-            owner.damage.get_or_insert(error.to_string());
+            owner.unread = Some(error.to_string());
         }
         let state = &messages.state;
         retries.retain(|offset, _| (state.start..state.end).contains(offset));
@@ -258,6 +258,25 @@ impl QueueOwner {
 
     pub(crate) fn owned(&self) -> Owned {
         self.owned
+    }
+
+    /// What is wrong with its data, if something is.
+    pub(crate) fn damage(&self, shared: &Shared) -> Option<String> {
+        shared.damage([self.owned, self.state.owned()]).or_else(|| self.unread.clone())
+    }
+
+    /// Whether messages may be handed out.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`] if the messages' log is read-only: no acknowledgement would be taken, and each would come again for ever.
+    pub(crate) fn check_sound(&self, shared: &Shared) -> Result<(), StorageError> {
+        match shared.damage([self.owned]) {
+            None => Ok(()),
+            Some(damage) => Err(StorageError::Damaged(format!(
+                "queue {:?} can only be browsed: {damage}; `posthouse log verify` says more",
+                self.name
+            ))),
+        }
     }
 
     pub(crate) fn definition(&self) -> Arc<QueueDefinition> {

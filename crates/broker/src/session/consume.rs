@@ -202,11 +202,13 @@ impl<'a> Pull<'a> {
             return Err(ConsumeError::Deleted(self.queue.name.to_string()));
         }
         let (shared, now) = (self.session.shared(), self.session.now());
+        self.queue.check_sound(shared)?;
         let (mut out, mut slot) = (Vec::new(), None);
         {
             let mut guard = self.queue.lock(now);
             let credit = Credit { messages: receive.max, bytes: receive.max_bytes };
-            let more = self.queue.take(shared, &mut guard, self.consumer, credit, &mut out)?;
+            let taken = self.queue.take(shared, &mut guard, self.consumer, credit, &mut out);
+            let more = taken.inspect_err(|_| guard.wake_all())?;
             if out.is_empty() && !more {
                 slot = Some(guard.wait_slot(Waiter::Delivery(self.consumer)));
             }

@@ -304,6 +304,7 @@ impl Session {
             generation: machine.generation().0,
             members: machine.members().map(member).collect(),
             partitions: logs.iter().flat_map(|logs| (0u32..).zip(logs.iter())).map(partition).collect(),
+            damage: group.damage(self.shared()),
         }
     }
 }

@@ -346,7 +346,7 @@ impl QueueOwner {
             oldest_age: depth.oldest.map(|oldest| now.wall.since(oldest)),
             disk_bytes,
             redrive: Self::redrive_info(&guard),
-            damage: self.damage.clone(),
+            damage: self.damage(shared),
         }
     }
 

@@ -424,6 +424,7 @@ impl Topic {
             bindings,
             published: self.published.load(Ordering::Relaxed),
             unrouted: self.unrouted.load(Ordering::Relaxed),
+            damage: self.damage(shared),
         }
     }
 }

@@ -111,6 +111,7 @@ pub(crate) async fn run(client: Client, action: Action) -> Result<(), Failure> {
                 fields.push(("member", format!("{} reads partitions {:?}", member.member, member.partitions)));
             }
             fields.extend(group.partitions.iter().map(|at| ("partition", place(at))));
+            fields.push(("damage", group.damage.clone().unwrap_or_default()));
             output::show(client.format, &group, fields)
         }
         Action::Delete { name } => delete(&client, client.within(&["groups", &name]), "group", &name).await,

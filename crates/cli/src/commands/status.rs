@@ -69,6 +69,13 @@ fn table(seen: &Seen) -> String {
     let high = if s.memory_high { " (publishers are held back)" } else { "" };
     let full = if s.disk_full { " (full: publishes are refused)" } else { "" };
     let _ = writeln!(text, "in memory {}{high}  disk free {free}{full}", show_bytes(s.memory_bytes));
+    if s.damaged_logs > 0 {
+        let _ = writeln!(
+            text,
+            "DAMAGED: {} logs can only be read; stop the server and run `posthouse log verify`",
+            s.damaged_logs
+        );
+    }
     if !seen.queues.is_empty() {
         let mut rows = Rows::new(&[
             "queue",
@@ -91,7 +98,7 @@ fn table(seen: &Seen) -> String {
         let mut rows = Rows::new(&["topic", ">published", ">unrouted", ">bindings", ">records", ">bytes"]);
         for topic in &seen.topics {
             rows.add([
-                topic.name.clone(),
+                marked(&topic.name, topic.damage.as_ref()),
                 topic.published.to_string(),
                 topic.unrouted.to_string(),
                 topic.bindings.to_string(),
@@ -104,6 +111,10 @@ fn table(seen: &Seen) -> String {
     text.trim_end().to_owned()
 }
 
+fn marked(name: &str, damage: Option<&String>) -> String {
+    if damage.is_some() { format!("{name} (DAMAGED)") } else { name.to_owned() }
+}
+
 fn queue_row(queue: &Queue) -> [String; 10] {
     let rate = |rate: f64| format!("{rate:.1}");
     let paused = match queue.paused_consumers {
@@ -111,7 +122,7 @@ fn queue_row(queue: &Queue) -> [String; 10] {
         paused => format!(" ({paused} paused)"),
     };
     [
-        queue.name.clone(),
+        marked(&queue.name, queue.damage.as_ref()),
         queue.depth.ready.to_string(),
         (queue.depth.delayed + queue.depth.parked).to_string(),
         queue.depth.in_flight.to_string(),

@@ -249,5 +249,6 @@ fn show(client: &Client, topic: &Topic) -> Result<(), Failure> {
         );
         fields.push(("partition", text));
     }
+    fields.push(("damage", topic.damage.clone().unwrap_or_default()));
     output::show(client.format, topic, fields)
 }

@@ -1,21 +1,20 @@
-//! What no client should send, and files that something else wrote into: each gets a clear answer, and the neighbours notice nothing.
+//! What no client should send: each gets a clear answer, and the neighbours notice nothing.
 
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, failed, posthouse};
+use crate::harness::Server;
 use crate::http::{BATCH, Http, JSON, raw, read_answer};
 
 /// A neighbour's publish, receive and acknowledgement together take less, whatever the others send.
 const UNNOTICED: Duration = Duration::from_secs(10);
 
 /// Does `work` while a neighbour publishes and consumes through a queue of its own, and looks at each of its answers.
-fn beside_a_neighbour(server: &Server, work: impl FnOnce()) {
+pub(crate) fn beside_a_neighbour(server: &Server, work: impl FnOnce()) {
     let mut http = Http::new(server);
     http.put("/v1/default/queues/neighbour", &json!({}));
     let over = AtomicBool::new(false);
@@ -58,7 +57,15 @@ fn round_trip(http: &mut Http, queue: &str, text: &str) {
 }
 
 #[track_caller]
-fn check(server: &Server, method: &str, path: &str, kind: &str, body: &[u8], status: u16, slug: &str) -> Value {
+pub(crate) fn check(
+    server: &Server,
+    method: &str,
+    path: &str,
+    kind: &str,
+    body: &[u8],
+    status: u16,
+    slug: &str,
+) -> Value {
     let answer = Http::new(server).call(method, path, kind, body).unwrap();
     let (found, problem) = answer.problem(status);
     assert_eq!(found, slug, "{problem}");
@@ -202,126 +209,4 @@ fn a_client_too_many_is_turned_away_and_those_inside_go_on() {
         let refused = open.last_mut().unwrap().read(&mut said);
         assert!(matches!(refused, Ok(0) | Err(_)), "it is closed at once: {refused:?}");
     });
-}
-
-/// Small files, so that little data is spread over many.
-const SMALL_FILES: [&str; 6] = ["--http", "127.0.0.1:0", "--storage-wal-file", "64KiB", "--storage-wal-files", "2"];
-
-/// A data directory with 100 messages in the queue `hurt` and 5 behind them in `fine`. Each message is its number, many times.
-fn filled(data: &Path) {
-    let server = Server::start_with(data, &SMALL_FILES, &[]);
-    let mut http = Http::new(&server);
-    for (queue, count) in [("hurt", 100), ("fine", 5)] {
-        http.put(&format!("/v1/default/queues/{queue}"), &json!({}));
-        for n in 0..count {
-            let path = format!("/v1/default/queues/{queue}/messages");
-            http.call("POST", &path, "text/plain", numbered(n).as_bytes()).unwrap().ok();
-        }
-    }
-    server.signal("TERM");
-    assert_eq!(server.wait().0, Some(0));
-}
-
-fn numbered(n: u64) -> String {
-    format!("{n:08}").repeat(500)
-}
-
-/// What is lost with a file of messages is theirs: without the definitions there would be no start.
-#[test]
-fn a_missing_file_of_messages_does_not_take_the_definitions_along() {
-    let data = tempfile::tempdir().unwrap();
-    filled(data.path());
-    let (file, _) = holding(data.path(), numbered(2).as_bytes());
-    assert_eq!(file.extension().unwrap(), "seg", "{}", file.display());
-    std::fs::remove_file(&file).unwrap();
-    let place = file.strip_prefix(data.path()).unwrap().display().to_string();
-    let report = posthouse().args(["log", "verify"]).arg(data.path()).output().unwrap();
-    let report = String::from_utf8(report.stdout).unwrap();
-    assert!(report.contains(&format!("DAMAGE at {place}: the file is missing")), "{report}");
-    let server = Server::start_with(data.path(), &SMALL_FILES, &[]);
-    let mut http = Http::new(&server);
-    assert!(http.get("/v1/default/queues/hurt")["damage"].as_str().unwrap().contains(&place));
-    round_trip_first(&mut http, "fine");
-}
-
-/// Receives and acknowledges the queue's first message.
-fn round_trip_first(http: &mut Http, queue: &str) {
-    let answer = http.post(&format!("/v1/default/queues/{queue}/receive"), &json!({}));
-    assert_eq!(answer["deliveries"][0]["message"]["text"], json!(numbered(0)));
-    http.post(&format!("/v1/default/queues/{queue}/ack"), &json!({"receipt": answer["deliveries"][0]["receipt"]}));
-}
-
-/// The file that holds these bytes, and where.
-fn holding(data: &Path, bytes: &[u8]) -> (PathBuf, usize) {
-    let mut files: Vec<PathBuf> = ["wal", "segments"]
-        .iter()
-        .flat_map(|directory| std::fs::read_dir(data.join(directory)).unwrap())
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    // What moved to a segment may stand in a write-ahead file that is kept for use as well: the segment counts.
-    files.sort();
-    let found = files.into_iter().find_map(|path| {
-        let content = std::fs::read(&path).unwrap();
-        let at = content.windows(bytes.len()).position(|window| window == bytes)?;
-        Some((path, at))
-    });
-    found.expect("the message is in some file")
-}
-
-/// What damage does: `log verify` and the server say where it is, its queue is read-only, and the other works.
-fn check_damage(data: &Path, file: &Path) {
-    let place = file.strip_prefix(data).unwrap().display().to_string();
-    let said = failed(posthouse().args(["log", "verify"]).arg(data), 1);
-    assert!(said.contains("damaged"), "{said}");
-    let report = posthouse().args(["log", "verify", "-o", "json"]).arg(data).output().unwrap();
-    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
-    let faults = report["faults"].as_array().unwrap();
-    let named = |fault: &Value| {
-        let text = fault.to_string();
-        text.contains(&place) && text.contains("at byte")
-    };
-    assert!(faults.iter().any(named), "{place} and a byte of it: {report}");
-    let hurt = report["logs"].as_array().unwrap().iter().filter(|log| !log["damage"].is_null());
-    let hurt: Vec<&Value> = hurt.map(|log| &log["label"]).collect();
-    assert_eq!(hurt, [&json!("queue default/hurt")], "{report}");
-
-    let server = Server::start_with(data, &SMALL_FILES, &[]);
-    beside_a_neighbour(&server, || {
-        let mut http = Http::new(&server);
-        for n in 0..5 {
-            let answer = http.post("/v1/default/queues/fine/receive", &json!({}));
-            assert_eq!(answer["deliveries"][0]["message"]["text"], json!(numbered(n)));
-        }
-        let problem =
-            check(&server, "POST", "/v1/default/queues/hurt/messages", "text/plain", b"x", 500, "storage-damaged");
-        assert!(problem["detail"].as_str().unwrap().contains("log verify"), "{problem}");
-        let shown = http.get("/v1/default/queues/hurt");
-        assert!(shown["damage"].as_str().unwrap().contains(&place), "{shown}");
-    });
-    server.signal("TERM");
-    let (code, log) = server.wait();
-    assert_eq!(code, Some(0), "{log}");
-    assert!(log.contains(&place) && log.contains("read-only"), "{log}");
-}
-
-#[test]
-fn a_damaged_batch_closes_its_queue_to_writes_and_no_other() {
-    let data = tempfile::tempdir().unwrap();
-    filled(data.path());
-    let (file, at) = holding(data.path(), numbered(97).as_bytes());
-    assert_eq!(file.extension().unwrap(), "wal", "{}", file.display());
-    let mut content = std::fs::read(&file).unwrap();
-    content[at + 100] ^= 1;
-    std::fs::write(&file, content).unwrap();
-    check_damage(data.path(), &file);
-}
-
-#[test]
-fn a_truncated_data_file_closes_its_queue_to_writes_and_no_other() {
-    let data = tempfile::tempdir().unwrap();
-    filled(data.path());
-    let (file, at) = holding(data.path(), numbered(40).as_bytes());
-    assert_eq!(file.extension().unwrap(), "seg", "{}", file.display());
-    std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(at as u64 + 100).unwrap();
-    check_damage(data.path(), &file);
 }

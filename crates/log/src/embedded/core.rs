@@ -45,6 +45,8 @@ pub(super) struct Core {
     pub(super) free_bytes: AtomicU64,
     /// The committer waits for a write-ahead file.
     pub(super) is_stalled: AtomicBool,
+    /// Some log is damaged.
+    pub(super) has_damage: AtomicBool,
 }
 
 /// Why the maintenance thread should look.
@@ -141,6 +143,16 @@ impl Core {
         if self.published.write().add_fault(fault) {
             tracing::error!(?logs, "damage found: {text}");
         }
+        self.has_damage.store(true, Ordering::Release);
+    }
+
+    /// Why a log is read-only.
+    pub(super) fn damage(&self, log: LogId) -> Option<String> {
+        // Asked before each delivery: a sound engine answers without the lock that commits are shown under.
+        if !self.has_damage.load(Ordering::Acquire) {
+            return None;
+        }
+        self.published.read().logs.get(&log)?.damage.clone()
     }
 
     /// Health and counters.
@@ -151,9 +163,9 @@ impl Core {
             let intake = self.intake.lock();
             (intake.poisoned.clone(), intake.full.is_some(), intake.waiting_bytes)
         };
-        let (faults, segments) = {
+        let (faults, damaged_logs, segments) = {
             let published = self.published.read();
-            (published.faults.clone(), published.segments.len() as u64)
+            (published.faults.clone(), published.damaged_logs(), published.segments.len() as u64)
         };
         let free_bytes = self.free_bytes.load(Ordering::Relaxed);
         EngineState {
@@ -161,6 +173,7 @@ impl Core {
             disk_full,
             free_bytes: (free_bytes != u64::MAX).then_some(free_bytes),
             faults,
+            damaged_logs,
             commits: self.stats.commits.load(Ordering::Relaxed),
             rounds: self.stats.rounds.load(Ordering::Relaxed),
             written_bytes: self.stats.written_bytes.load(Ordering::Relaxed),

@@ -213,6 +213,10 @@ impl Log for EmbeddedLog {
         self.core.published.read().logs.get(&log).map(|data| data.state()).ok_or(ReadError::NoSuchLog(log))
     }
 
+    fn damage(&self, log: LogId) -> Option<String> {
+        self.core.damage(log)
+    }
+
     fn offset_at(&self, log: LogId, time: Timestamp) -> Result<Option<Offset>, ReadError> {
         self.core.offset_at(log, time)
     }

@@ -145,6 +145,11 @@ impl Published {
         }
     }
 
+    /// How many logs are read-only.
+    pub(super) fn damaged_logs(&self) -> u64 {
+        self.logs.values().filter(|data| data.damage.is_some()).count() as u64
+    }
+
     /// Whether damage was found of which nobody can say what it touches.
     pub(super) fn is_wholly_damaged(&self) -> bool {
         self.faults.iter().any(|fault| fault.logs.is_empty())

@@ -153,6 +153,7 @@ pub(super) fn assemble(disk: Arc<dyn Disk>, options: EmbeddedOptions, recovered:
         free.into_iter().partition(|file| file.capacity == options.wal_file_bytes);
     wal.free.extend(usable.into_iter().map(Arc::new));
     let reserve_bytes = options.reserve(disk.free_bytes().unwrap_or(u64::MAX).saturating_add(own_bytes));
+    let has_damage = published.damaged_logs() > 0;
     let core = Core {
         disk,
         reserve_bytes,
@@ -169,6 +170,7 @@ pub(super) fn assemble(disk: Arc<dyn Disk>, options: EmbeddedOptions, recovered:
         stats: Stats::default(),
         free_bytes: AtomicU64::new(u64::MAX),
         is_stalled: AtomicBool::new(false),
+        has_damage: AtomicBool::new(has_damage),
         options,
     };
     (core, odd)

@@ -299,6 +299,10 @@ impl Log for MemoryLog {
         self.with_log(log, OneLog::state)
     }
 
+    fn damage(&self, _log: LogId) -> Option<String> {
+        None
+    }
+
     fn offset_at(&self, log: LogId, time: Timestamp) -> Result<Option<Offset>, ReadError> {
         self.with_log(log, |log| log.offset_at(time))
     }

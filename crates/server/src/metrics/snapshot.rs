@@ -101,6 +101,7 @@ impl Snapshot {
         w.gauge("posthouse_log_wal_files", "Write-ahead files in use.", one(number(e.wal_files)))?;
         w.gauge("posthouse_log_segments", "Segment files.", one(number(e.segments)))?;
         w.gauge("posthouse_log_faults", "Damages found in files.", one(number(e.faults.len() as u64)))?;
+        w.gauge("posthouse_damaged_logs", "Logs that are damaged and read-only.", one(number(e.damaged_logs)))?;
         w.gauge(
             "posthouse_log_failed",
             "Whether a write failed, so that none is taken.",

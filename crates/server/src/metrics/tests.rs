@@ -68,6 +68,7 @@ fn topic(name: &str) -> (String, TopicInfo) {
         bindings: 3,
         published: 20,
         unrouted: 1,
+        damage: None,
     };
     ("default".to_owned(), info)
 }
