@@ -110,9 +110,7 @@ impl Consumer {
         {
             let mut guard = self.queue.lock(now);
             guard.machine.set_ready(self.id, credit.messages > 0);
-            let taken = self.queue.take(shared, &mut guard, self.id, credit, &mut out);
-            // The others are to hear of it too.
-            let more = taken.inspect_err(|_| guard.wake_all())?;
+            let more = self.queue.take(shared, &mut guard, self.id, credit, &mut out)?;
             if wait && out.is_empty() && !more {
                 let waiter = if credit.messages > 0 { Waiter::Delivery(self.id) } else { Waiter::End };
                 slot = Some(guard.wait_slot(waiter));

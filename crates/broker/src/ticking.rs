@@ -61,6 +61,11 @@ impl Broker {
                 guard.meter.sample(now.mono);
                 let depth = guard.machine.depth();
                 stored += depth.waiting_bytes + depth.in_flight_bytes;
+                drop(guard);
+                // Nothing will come any more for those who wait: they are to hear why.
+                if queue.check_sound(shared).is_err() {
+                    queue.wake_all(now);
+                }
             }
             for topic in &topics {
                 topic.keep_state(shared);

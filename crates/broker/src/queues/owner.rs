@@ -128,7 +128,7 @@ impl Inner {
     }
 
     /// Wakes all who wait, work or not.
-    pub(crate) fn wake_all(&mut self) {
+    fn wake_all(&mut self) {
         for (_, notify) in std::mem::take(&mut self.waiting).values() {
             notify.notify_one();
         }

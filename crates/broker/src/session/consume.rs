@@ -207,8 +207,7 @@ impl<'a> Pull<'a> {
         {
             let mut guard = self.queue.lock(now);
             let credit = Credit { messages: receive.max, bytes: receive.max_bytes };
-            let taken = self.queue.take(shared, &mut guard, self.consumer, credit, &mut out);
-            let more = taken.inspect_err(|_| guard.wake_all())?;
+            let more = self.queue.take(shared, &mut guard, self.consumer, credit, &mut out)?;
             if out.is_empty() && !more {
                 slot = Some(guard.wait_slot(Waiter::Delivery(self.consumer)));
             }

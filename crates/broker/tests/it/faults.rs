@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use broker::definitions::{QueueConfig, RetryConfig};
 use broker::queue::Settle;
-use broker::{PublishError, PublishOptions, SettleError, StorageError};
-use log::MemoryLog;
-use testkit::ManualClock;
-use types::Message;
+use broker::{
+    Broker, BrokerOptions, ConsumeError, Credentials, PublishError, PublishOptions, SettleError, StorageError,
+};
+use log::{EmbeddedLog, EmbeddedOptions, MemoryLog};
+use testkit::{FaultDisk, ManualClock};
+use types::{Message, Offset};
 
-use crate::harness::{Bench, bodies, depth, disk_full, many, nack, publish, queue, receive, settle, to};
+use crate::harness::{
+    Bench, bodies, consumer, credit, depth, disk_full, many, nack, publish, queue, receive, settle, to,
+};
 
 fn retrying() -> QueueConfig {
     let retry = RetryConfig { max_attempts: Some(2), initial_ms: Some(0), jitter: Some(false), ..Default::default() };
@@ -81,6 +85,49 @@ async fn a_refused_ack_together_with_rejects_loses_none_of_them() {
     // The ack and the retry's record share the refused commit; the reject has one of its own.
     assert!(answers[0].is_err() && answers[1].is_ok() && answers[2].is_err(), "{answers:?}");
     assert_eq!((depth(&session, "q"), depth(&session, "q.dlq").0), ((2, 0, 0, 0), 1));
+}
+
+#[tokio::test]
+async fn a_consumer_that_waits_is_told_of_damage_that_somebody_else_met() {
+    let disk = FaultDisk::new();
+    let options = EmbeddedOptions { recent_bytes: 0, wal_file_bytes: 1 << 20, ..EmbeddedOptions::default() };
+    let log = Arc::new(EmbeddedLog::open(Arc::new(disk.clone()), options).expect("starts"));
+    let clock = Arc::new(ManualClock::new());
+    let broker = Broker::open(log, clock.clone(), BrokerOptions::default()).expect("starts");
+    let principal = broker.authenticate(&Credentials::Anonymous).expect("anonymous");
+    let session = broker.session(&principal, "default").expect("default");
+    for name in ["hurt", "fine"] {
+        queue(&session, name, QueueConfig::default()).await;
+        many(&session, name, &["a message"]).await;
+        assert_eq!(receive(&session, name, 1).await.len(), 1);
+    }
+    let mut consumers = ["hurt", "fine"].map(|name| session.consume(name, consumer(false, 0)).expect("attaches"));
+    let [hurt, fine] = &mut consumers;
+    let (hurt, fine) = (hurt.next(credit(1)), fine.next(credit(1)));
+    tokio::pin!(hurt, fine);
+    tokio::select! {
+        biased;
+        taken = &mut hurt => panic!("nothing is there to be taken: {taken:?}"),
+        taken = &mut fine => panic!("nothing is there to be taken: {taken:?}"),
+        () = std::future::ready(()) => {}
+    }
+    let wal = disk.contents("wal/00000001.wal").expect("there");
+    let at = wal.windows(9).position(|bytes| bytes == b"a message").expect("it is there");
+    disk.corrupt("wal/00000001.wal", at as u64).expect("there");
+    let damaged = |error: &ConsumeError| matches!(error, ConsumeError::Storage(StorageError::Damaged(_)));
+    assert!(session.browse("hurt", Offset(0), 1).is_err_and(|error| damaged(&error)));
+    let damage = |name| session.queue(name).expect("there").damage;
+    assert!(damage("hurt").is_some_and(|damage| damage.contains("wal/00000001.wal at byte")));
+    clock.advance(Duration::from_secs(1));
+    broker.tick().await;
+    let told = tokio::time::timeout(Duration::from_secs(20), &mut hurt).await.expect("it is told");
+    assert!(told.as_ref().is_err_and(damaged), "{told:?}");
+    assert_eq!(damage("fine"), None);
+    tokio::select! {
+        biased;
+        taken = &mut fine => panic!("its neighbour noticed: {taken:?}"),
+        () = std::future::ready(()) => {}
+    }
 }
 
 #[tokio::test]

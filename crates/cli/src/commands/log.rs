@@ -12,6 +12,8 @@ use crate::failure::{Exit, Failure};
 use crate::output::{self, Format, Rows};
 use crate::values::{show_bytes, show_time};
 
+/// The log of definitions, without which the server does not start.
+const DEFINITIONS: types::LogId = types::LogId(0);
 /// Bytes of a record's value that a dump shows.
 const EXCERPT_BYTES: usize = 200;
 
@@ -72,9 +74,12 @@ fn verdict(dir: &Path, report: &VerifyReport) -> Result<(), Failure> {
         return Ok(());
     }
     let what = format!("{} is damaged in {} places", dir.display(), report.faults.len());
-    Err(Failure::new(Exit::Failed, what).hint(
-        "the server still starts: the logs named above are read-only then, and all others work; keep a copy first",
-    ))
+    let hint = if report.faults.iter().any(|fault| fault.logs.is_empty() || fault.logs.contains(&DEFINITIONS)) {
+        "the definitions may be damaged (log 0), so the server does not start; keep a copy before anything else"
+    } else {
+        "the server still starts: the logs named above are read-only then, and all others work; keep a copy first"
+    };
+    Err(Failure::new(Exit::Failed, what).hint(hint))
 }
 
 fn print(report: &VerifyReport) -> Result<(), Failure> {

@@ -99,6 +99,8 @@ fn check_damage(data: &Path, file: &Path) {
         let problem =
             check(&server, "POST", "/v1/default/queues/hurt/messages", "text/plain", b"x", 500, "storage-damaged");
         assert!(problem["detail"].as_str().unwrap().contains("log verify"), "{problem}");
+        // What is readable is not handed out either: it could not be acknowledged.
+        check(&server, "POST", "/v1/default/queues/hurt/receive", "application/json", b"{}", 500, "storage-damaged");
         let shown = http.get("/v1/default/queues/hurt");
         assert!(shown["damage"].as_str().unwrap().contains(&place), "{shown}");
     });
@@ -128,6 +130,35 @@ fn a_truncated_data_file_closes_its_queue_to_writes_and_no_other() {
     assert_eq!(file.extension().unwrap(), "seg", "{}", file.display());
     std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(at as u64 + 100).unwrap();
     check_damage(data.path(), &file);
+}
+
+#[test]
+fn a_write_ahead_file_that_is_cut_is_told_and_never_taken_for_a_torn_tail() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path());
+    let mut http = Http::new(&server);
+    http.put("/v1/default/queues/hurt", &json!({}));
+    for n in 0..8 {
+        http.call("POST", "/v1/default/queues/hurt/messages", "text/plain", numbered(n).as_bytes()).unwrap().ok();
+    }
+    server.signal("KILL");
+    server.wait();
+    let (file, at) = holding(data.path(), numbered(5).as_bytes());
+    let cut = at as u64 + 100;
+    std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(cut).unwrap();
+    let place = format!("{} {cut}", place_of(data.path(), &file));
+    let report = posthouse().args(["log", "verify"]).arg(data.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&report.stdout);
+    assert!(said.contains(&format!("DAMAGE at {place}: the file ends here")) && said.contains("all logs"), "{said}");
+    let hint = String::from_utf8_lossy(&report.stderr);
+    assert!(hint.contains("does not start"), "{hint}");
+    // Twice: the first start does not hide it from the second.
+    for _ in 0..2 {
+        let mut serve = posthouse();
+        serve.arg("serve").arg("--data").arg(data.path()).args(SMALL_FILES);
+        let said = failed(&mut serve, 1);
+        assert!(said.contains(&place), "{said}");
+    }
 }
 
 /// Flips a bit within these bytes of a file.
