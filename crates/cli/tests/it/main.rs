@@ -4,6 +4,9 @@
 
 mod bad_input;
 mod damage;
+mod features;
+mod features_queues;
+mod features_routing;
 mod harness;
 mod http;
 mod kill;
@@ -12,3 +15,4 @@ mod quickstart;
 mod scale;
 mod serve;
 mod work;
+mod ws;
