@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use api::ws::{self, ServerFrame};
 use broker::queue::{ConsumerRules, Credit};
-use broker::views::ReadFrom;
-use broker::{Consumer, ConsumerOptions, LiveSubscription, Read, Session};
+use broker::views::{Delivered, ReadFrom};
+use broker::{ConsumeError, Consumer, ConsumerOptions, LiveSubscription, Read, Session};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -192,16 +192,30 @@ async fn consume(
     id: String,
 ) -> Result<Option<Failure>, Gone> {
     loop {
-        let messages = take(&credit, CONSUME_MESSAGES).await;
-        let found = match consumer.next(Credit { messages, bytes: CONSUME_BYTES }).await {
-            Ok(found) => found,
+        let found = match with_credit(&mut consumer, &credit).await {
+            Ok((messages, found)) => {
+                credit.add_permits(messages.saturating_sub(found.len()));
+                found
+            }
             Err(error) => return Ok(Some(error.into())),
         };
-        credit.add_permits(messages.saturating_sub(found.len()));
         for delivery in &found {
             out.send(&ServerFrame::Delivery { id: id.clone(), delivery: views::delivery(delivery) }).await?;
         }
     }
+}
+
+/// The next deliveries, and how much credit was taken for them. A consumer that waits for credit says so to its queue: those of lower
+/// priority are served meanwhile, and it hears when the queue goes.
+async fn with_credit(consumer: &mut Consumer, credit: &Semaphore) -> Result<(usize, Vec<Delivered>), ConsumeError> {
+    let messages = loop {
+        tokio::select! {
+            biased;
+            messages = take(credit, CONSUME_MESSAGES) => break messages,
+            ended = consumer.next(Credit { messages: 0, bytes: 0 }) => drop(ended?),
+        }
+    };
+    Ok((messages, consumer.next(Credit { messages, bytes: CONSUME_BYTES }).await?))
 }
 
 async fn subscribe(mut subscription: LiveSubscription, out: Outbound, id: String) -> Result<Option<Failure>, Gone> {
