@@ -15,7 +15,11 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(server: &Server) -> Self {
-        Self { http: Http::new(server), namespace: "default" }
+        Self::within(server, "default")
+    }
+
+    pub(crate) fn within(server: &Server, namespace: &'static str) -> Self {
+        Self { http: Http::new(server), namespace }
     }
 
     fn path(&self, path: &str) -> String {
@@ -77,6 +81,12 @@ impl Api {
         let (found, problem) = self.http.call("POST", &path, BATCH, body.as_bytes()).unwrap().problem(status);
         assert_eq!(found, slug, "{problem}");
         problem
+    }
+
+    /// Publishes, and gives the status that is answered.
+    pub(crate) fn http_status(&mut self, to: &str, messages: &[Value]) -> u16 {
+        let (path, body) = (self.path(&batch_path(to)), json!({ "messages": messages }).to_string());
+        self.http.call("POST", &path, BATCH, body.as_bytes()).unwrap().status
     }
 
     /// Takes what is there, or the first that comes within `wait_ms`.

@@ -198,7 +198,10 @@ fn a_full_queue_rejects_or_drops_its_oldest_and_a_dedup_id_is_taken_once() {
     server.run("binding create both roomy");
     let three = [json!({"text": "1"}), json!({"text": "2"}), json!({"text": "3"})];
     let problem = api.publish_refused(429, "queue-full", "queues/strict", &three);
-    assert!(problem["detail"].as_str().unwrap().contains("max_messages") && problem["retry_after_ms"].is_u64(), "{problem}");
+    assert!(
+        problem["detail"].as_str().unwrap().contains("max_messages") && problem["retry_after_ms"].is_u64(),
+        "{problem}"
+    );
     assert_eq!(api.get("queues/strict")["depth"]["ready"], json!(0), "a batch is taken all or none");
     api.publish("queues/strict", &three[..2]);
     api.publish_refused(429, "queue-full", "topics/both", &three[..1]);
@@ -211,7 +214,11 @@ fn a_full_queue_rejects_or_drops_its_oldest_and_a_dedup_id_is_taken_once() {
 
     api.publish("queues/rolling", &three);
     let left = api.until("queues/rolling.dlq/messages", |answer| answer["messages"] != json!([]));
-    assert_eq!(texts(&left["messages"]), ["1"], "what is dropped for room is a dead letter, unless the queue says none");
+    assert_eq!(
+        texts(&left["messages"]),
+        ["1"],
+        "what is dropped for room is a dead letter, unless the queue says none"
+    );
     assert_eq!(left["messages"][0]["message"]["headers"]["ph-dead-letter-reason"], json!("overflow"));
     assert_eq!(api.drain("rolling"), ["2", "3"]);
     server.run("queue create small --max-bytes 100B --overflow reject --dead-letter none");
@@ -221,7 +228,10 @@ fn a_full_queue_rejects_or_drops_its_oldest_and_a_dedup_id_is_taken_once() {
     server.run("queue create once --dedup-window 1h");
     let copy = |id: &str, text: &str| json!({"dedup_id": id, "text": text});
     let published = api.publish("queues/once", &[copy("a", "1"), copy("a", "2"), copy("b", "3"), json!({"text": "4"})]);
-    assert_eq!(published.iter().map(|one| one["duplicate"] == json!(true)).collect::<Vec<_>>(), [false, true, false, false]);
+    assert_eq!(
+        published.iter().map(|one| one["duplicate"] == json!(true)).collect::<Vec<_>>(),
+        [false, true, false, false]
+    );
     assert!(server.run("publish --queue once again --dedup-id b").contains("it was there already"));
     server.signal("KILL");
     server.wait();
@@ -284,6 +294,15 @@ fn exclusive_single_active_and_prioritised_consumers_are_served_as_they_ask() {
     assert_eq!(text(&second.delivery()), "a");
     api.text("queues/ranked", "b");
     assert_eq!(text(&first.delivery()), "b", "the other has no credit left");
+    api.delete("queues/ranked");
+    for client in [&mut first, &mut second] {
+        let ended = client.next();
+        assert_eq!(
+            ended["ended"]["problem"]["status"],
+            json!(410),
+            "with credit or without, a consumer hears: {ended}"
+        );
+    }
 }
 
 #[test]
@@ -297,12 +316,13 @@ fn a_consumer_that_fails_too_often_is_paused_and_probed() {
     let mut consumer = Ws::new(&server);
     assert!(consumer.consume("frail", 1, &json!({}))["opened"].is_object());
     let more = json!({"credit": {"id": "frail", "messages": 1}});
+    let mut last = Instant::now();
     for _ in 0..4 {
         let delivery = consumer.delivery();
+        last = Instant::now();
         consumer.settle("nack", &delivery);
         consumer.send(&more);
     }
-    let paused = Instant::now();
     let queue = api.until("queues/frail", |queue| queue["paused_consumers"] == json!(1));
     assert_eq!(queue["counters"]["failed"], json!(4), "no attempt is burnt while it is paused");
     assert_eq!(api.metric("posthouse_queue_paused_consumers{namespace=\"default\",queue=\"frail\"}"), 1.0);
@@ -314,12 +334,18 @@ fn a_consumer_that_fails_too_often_is_paused_and_probed() {
     healthy.send(&json!({"cancel": {"id": "frail"}}));
     // The probe comes after the pause; it passes, and the consumer is served again.
     let probe = consumer.delivery();
-    assert!(paused.elapsed() >= Duration::from_millis(100), "{:?}", paused.elapsed());
+    assert!(last.elapsed() >= Duration::from_millis(150), "{:?}", last.elapsed());
     consumer.settle("ack", &probe);
     assert_eq!(api.get("queues/frail")["paused_consumers"], json!(0));
     consumer.send(&more);
     consumer.delivery();
-    api.refused(400, "invalid-value", "PUT", "queues/bad", &json!({"breaker": {"failure_ratio": 2, "window": 4, "pause_ms": 1}}));
+    api.refused(
+        400,
+        "invalid-value",
+        "PUT",
+        "queues/bad",
+        &json!({"breaker": {"failure_ratio": 2, "window": 4, "pause_ms": 1}}),
+    );
 }
 
 #[test]

@@ -165,7 +165,8 @@ fn topics_lead_to_topics_round_a_cycle_once_and_an_alternate_takes_the_rest() {
     for queue in ["at-a", "at-b", "at-c"] {
         assert_eq!(api.drain(queue), ["round"], "{queue}");
     }
-    let records = |api: &mut Api, topic: &str| api.get(&format!("topics/{topic}/messages"))["records"].as_array().unwrap().len();
+    let records =
+        |api: &mut Api, topic: &str| api.get(&format!("topics/{topic}/messages"))["records"].as_array().unwrap().len();
     assert_eq!(["a", "b", "c"].map(|topic| records(&mut api, topic)), [1, 1, 1], "each log has it once");
     assert_eq!(records(&mut api, "rest"), 0);
 
@@ -211,10 +212,14 @@ fn a_key_leads_to_the_partition_that_kafkas_clients_choose_and_a_subject_to_its_
     api.refused(404, "not-found", "GET", "topics/parts/messages?partition=10", &Value::Null);
 
     // One subject space: a topic captures filters of it, two can't capture the same.
-    server.run("topic create metrics --retain forever --capture 'sensors.*.temperature' --capture 'sensors.*.humidity'");
+    server
+        .run("topic create metrics --retain forever --capture 'sensors.*.temperature' --capture 'sensors.*.humidity'");
     let published = api.publish("subjects/sensors.kitchen.humidity", &[json!({"text": "61"})]);
     assert_eq!(published[0]["position"], json!({"partition": 0, "offset": 0}));
-    assert_eq!(api.get("topics/metrics/messages")["records"][0]["message"]["subject"], json!("sensors.kitchen.humidity"));
+    assert_eq!(
+        api.get("topics/metrics/messages")["records"][0]["message"]["subject"],
+        json!("sensors.kitchen.humidity")
+    );
     assert_eq!(api.text("subjects/sensors.kitchen.light", "x")["routed"], json!(false));
     let twice = json!({"captures": ["sensors.*.temperature"]});
     let problem = api.refused(400, "invalid-value", "PUT", "topics/other", &twice);

@@ -5,8 +5,10 @@
 mod bad_input;
 mod damage;
 mod features;
+mod features_operate;
 mod features_queues;
 mod features_routing;
+mod features_topics;
 mod harness;
 mod http;
 mod kill;
