@@ -11,6 +11,7 @@ use net::Drain;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use types::{Clock, Timestamp};
 
+use crate::limits::{PING_INTERVAL, SILENCE, WRITE_TIMEOUT};
 use crate::problem::Failure;
 
 /// How the HTTP listener behaves.
@@ -28,6 +29,27 @@ pub struct HttpOptions {
     pub max_waits: usize,
     /// Most event streams and WebSockets at a time.
     pub max_streams: usize,
+    /// Whether webhooks may be given private, loopback and link-local targets. What pushes has a setting of the same kind.
+    pub webhook_allow_private: bool,
+    /// When a WebSocket is given up.
+    pub websocket: WebSocketTimes,
+}
+
+/// When a WebSocket is given up: see [`limits`](crate::limits) for the defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WebSocketTimes {
+    /// How long a client may take to read one frame.
+    pub write: Duration,
+    /// How often it is pinged.
+    pub ping: Duration,
+    /// How long it may send nothing, not even a pong.
+    pub silence: Duration,
+}
+
+impl Default for WebSocketTimes {
+    fn default() -> Self {
+        Self { write: WRITE_TIMEOUT, ping: PING_INTERVAL, silence: SILENCE }
+    }
 }
 
 impl HttpOptions {
@@ -41,6 +63,8 @@ impl HttpOptions {
             max_batch_bytes: 48 * 1024 * 1024,
             max_waits: 10_000,
             max_streams: 10_000,
+            webhook_allow_private: false,
+            websocket: WebSocketTimes::default(),
         }
     }
 }

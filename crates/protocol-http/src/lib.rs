@@ -32,6 +32,6 @@ mod views;
 pub mod webhook;
 mod ws;
 
-pub use app::HttpOptions;
+pub use app::{HttpOptions, WebSocketTimes};
 pub use openapi::{document, router};
 pub use serve::{ALPN, serve};

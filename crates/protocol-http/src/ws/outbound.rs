@@ -1,6 +1,8 @@
 //! The one writer of a WebSocket. Everything that is sent goes through a bounded channel: a client that does not read stops what
 //! sends to it, and after a while loses the connection.
 
+use std::time::Duration;
+
 use api::ws::ServerFrame;
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::SinkExt;
@@ -8,7 +10,7 @@ use futures_util::stream::SplitSink;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{OUTBOUND_FRAMES, WRITE_TIMEOUT};
+use crate::limits::OUTBOUND_FRAMES;
 
 /// How a connection ends. (RFC 6455, section 7.4.1.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +46,11 @@ pub(crate) struct Outbound {
 pub(crate) struct Gone;
 
 impl Outbound {
-    pub(crate) fn start(socket: SplitSink<WebSocket, Message>) -> Self {
+    /// Starts the writer. A frame that takes longer than `timeout` ends the connection.
+    pub(crate) fn start(socket: SplitSink<WebSocket, Message>, timeout: Duration) -> Self {
         let (items, receiver) = mpsc::channel(OUTBOUND_FRAMES);
         let over = CancellationToken::new();
-        tokio::spawn(write(socket, receiver, over.clone()));
+        tokio::spawn(write(socket, receiver, over.clone(), timeout));
         Self { items, over }
     }
 
@@ -76,7 +79,12 @@ impl Outbound {
     }
 }
 
-async fn write(mut socket: SplitSink<WebSocket, Message>, mut items: mpsc::Receiver<Item>, over: CancellationToken) {
+async fn write(
+    mut socket: SplitSink<WebSocket, Message>,
+    mut items: mpsc::Receiver<Item>,
+    over: CancellationToken,
+    timeout: Duration,
+) {
     let _ends = over.clone().drop_guard();
     loop {
         let item = tokio::select! {
@@ -90,7 +98,7 @@ async fn write(mut socket: SplitSink<WebSocket, Message>, mut items: mpsc::Recei
             Item::Ping => Message::Ping(Default::default()),
             Item::Close(code, reason) => Message::Close(Some(CloseFrame { code: code as u16, reason: reason.into() })),
         };
-        match tokio::time::timeout(WRITE_TIMEOUT, socket.send(message)).await {
+        match tokio::time::timeout(timeout, socket.send(message)).await {
             Ok(Ok(())) if !last => {}
             _ => return,
         }

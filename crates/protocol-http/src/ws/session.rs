@@ -19,7 +19,7 @@ use super::streams::Streams;
 use crate::app::{App, Draining};
 use crate::consume::{check_count, settle_all};
 use crate::input::from_json;
-use crate::limits::{MAX_FRAME_BYTES, MAX_PIPELINED, MAX_REQUESTS, MAX_STREAMS, PING_INTERVAL, SILENCE};
+use crate::limits::{MAX_FRAME_BYTES, MAX_PIPELINED, MAX_REQUESTS, MAX_STREAMS};
 use crate::problem::Failure;
 use crate::publish::{from_envelopes, options, target};
 use crate::request::{asked, deadline, waited};
@@ -55,7 +55,7 @@ impl From<Gone> for End {
 
 pub(crate) async fn run(app: App, session: Session, drain: Draining, socket: WebSocket) {
     let (sink, stream) = socket.split();
-    let out = Outbound::start(sink);
+    let out = Outbound::start(sink, app.options.websocket.write);
     let mut connection = Connection {
         streams: Streams::new(session.clone(), out.clone()),
         requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
@@ -115,7 +115,7 @@ impl Connection {
             return End::Gone;
         }
         let mut heard = Instant::now();
-        let mut ping = tokio::time::interval(PING_INTERVAL);
+        let mut ping = tokio::time::interval(self.app.options.websocket.ping);
         loop {
             let step = tokio::select! {
                 () = drain.0.begun() => return End::Drain,
@@ -125,7 +125,7 @@ impl Connection {
                     None => Ok(()),
                 },
                 () = self.streams.ended() => Ok(()),
-                _ = ping.tick() => match heard.elapsed() > SILENCE {
+                _ = ping.tick() => match heard.elapsed() > self.app.options.websocket.silence {
                     true => return End::Gone,
                     false => self.out.ping().await.map_err(End::from),
                 },

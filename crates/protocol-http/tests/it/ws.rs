@@ -181,3 +181,63 @@ fn the_documented_frames_are_frames() {
     }
     assert!(seen >= 20, "only {seen} frames");
 }
+
+/// Waits until a queue has so many consumers, and so many messages that are ready and in flight.
+async fn until(app: &App, queue: &str, consumers: u64, ready: u64, in_flight: u64) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let shown = app.get(&format!("/v1/default/queues/{queue}")).await.ok().json();
+        let found = [&shown["consumers"], &shown["depth"]["ready"], &shown["depth"]["in_flight"]];
+        if found == [&json!(consumers), &json!(ready), &json!(in_flight)] {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "{shown:#}");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+const LONG: std::time::Duration = std::time::Duration::from_secs(3600);
+
+#[tokio::test]
+async fn a_client_that_is_silent_too_long_is_cut_off_and_what_it_had_goes_back() {
+    let times = protocol_http::WebSocketTimes {
+        write: LONG,
+        ping: std::time::Duration::from_millis(20),
+        silence: std::time::Duration::from_millis(200),
+    };
+    let app = App::with(|options| options.websocket = times);
+    app.put("/v1/default/queues/q", json!({})).await.ok();
+    app.call("POST", "/v1/default/queues/q/messages", "text/plain", "x").await.ok();
+    let mut alive = Client::connect(&app).await;
+    let mut silent = Client::connect(&app).await;
+    silent.send(json!({"consume": {"id": "c", "queue": "q", "credit": 1}})).await;
+    until(&app, "q", 1, 0, 1).await;
+    // One reads, and so answers pings; the other's machine is gone, as far as anybody can tell.
+    let listening = tokio::spawn(async move {
+        alive.send(json!({"subscribe": {"id": "s", "subject": "end"}})).await;
+        assert!(matches!(alive.next().await, ServerFrame::Opened { .. }));
+        alive.next().await
+    });
+    until(&app, "q", 0, 1, 0).await;
+    app.call("POST", "/v1/default/subjects/end/messages", "text/plain", "still there").await.ok();
+    assert!(matches!(listening.await.unwrap(), ServerFrame::Message { .. }), "who answers pings stays");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut_off_and_what_it_had_goes_back() {
+    let times =
+        protocol_http::WebSocketTimes { write: std::time::Duration::from_millis(100), ping: LONG, silence: LONG };
+    let app = App::with(|options| options.websocket = times);
+    app.put("/v1/default/queues/q", json!({})).await.ok();
+    app.put("/v1/default/topics/t", json!({"retention": {}})).await.ok();
+    app.call("POST", "/v1/default/queues/q/messages", "text/plain", "x").await.ok();
+    let mut client = Client::connect(&app).await;
+    client.send(json!({"consume": {"id": "c", "queue": "q", "credit": 1}})).await;
+    until(&app, "q", 1, 0, 1).await;
+    // More than the sockets' buffers hold.
+    for _ in 0..32 {
+        app.call("POST", "/v1/default/topics/t/messages", "text/plain", "x".repeat(1 << 20)).await.ok();
+    }
+    client.send(json!({"tail": {"id": "t", "topic": "t", "from": "earliest", "credit": 100}})).await;
+    until(&app, "q", 0, 1, 0).await;
+}
