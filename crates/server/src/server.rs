@@ -67,7 +67,8 @@ impl Server {
         if let Some(listener) = http {
             let counts = vec![("http", listener.counts())];
             let metrics = Metrics::new(broker.clone(), Arc::clone(&clock), counts, config.metrics_max_entities);
-            let options = HttpOptions::new(Arc::new(move || metrics.page()), clock);
+            let mut options = HttpOptions::new(Arc::new(move || metrics.page()), clock);
+            options.webhook_allow_private = config.webhook_allow_private;
             let router = protocol_http::router(broker.clone(), options);
             tasks.push(tokio::spawn(protocol_http::serve(listener, router, drain.clone())));
         }

@@ -87,6 +87,28 @@ fn check(url: &Url, allow_private: bool) -> Result<(), String> {
     }
 }
 
+/// Names that mean the machine itself, whoever is asked. (RFC 6761, section 6.3)
+fn is_local(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+/// Why nothing would be sent to a webhook, as far as that is known before its host's name is resolved.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check_target(config: &WebhookConfig, allow_private: bool) -> Result<(), String> {
+    let target = Endpoint::new(config, allow_private).target;
+    let checked = target.and_then(|url| match url.host() {
+        // It is resolved to a loopback address as a message is sent; that needs no name service to be known.
+        Some(Host::Domain(name)) if !allow_private && is_local(name) => {
+            Err(Refused { host: name.to_owned(), address: None, what: "this machine" }.to_string())
+        }
+        _ => Ok(()),
+    });
+    checked.map_err(|why| why.strip_prefix("refused: ").map(str::to_owned).unwrap_or(why))
+}
+
 fn own_headers(config: &WebhookConfig) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in &config.headers {

@@ -18,6 +18,7 @@ mod sign;
 mod verdict;
 mod worker;
 
+pub(crate) use endpoint::check_target;
 pub use metrics::PushMetrics;
 pub use pusher::{PushOptions, Pusher};
 
