@@ -72,6 +72,24 @@ impl Broker {
         to_the_end(async move { broker.put_user_now(&name, change, password).await }).await
     }
 
+    /// As [`put_user`](Self::put_user), with nobody's leave: for who holds the data directory itself. `may_exist` says whether one of the name
+    /// may be there.
+    ///
+    /// # Errors
+    /// See [`DeclareError`]; [`DeclareError::Conflict`] if it may not and is.
+    pub async fn put_user_offline(
+        &self,
+        name: &str,
+        change: UserChange,
+        may_exist: bool,
+    ) -> Result<Declared, DeclareError> {
+        if !may_exist && self.shared().users.get(name).is_some() {
+            let (entity, difference) = (format!("user {name:?}"), "it exists".to_owned());
+            return Err(DeclareError::Conflict { entity, difference });
+        }
+        self.put_user(&Principal::internal(), name, change).await
+    }
+
     async fn put_user_now(
         &self,
         name: &str,

@@ -131,11 +131,16 @@ fn hint(problem: &Problem) -> Option<String> {
         "unauthenticated" => {
             "give --user and --password, or --token (POSTHOUSE_USER, POSTHOUSE_PASSWORD, POSTHOUSE_TOKEN)"
         }
-        "forbidden" => "an administrator can allow it: posthouse user update NAME --allow NAMESPACE ...",
+        "forbidden" => {
+            "an administrator can allow it: posthouse user update NAME -n NAMESPACE --configure, --write or --read PATTERN"
+        }
         "no-such-namespace" => "`posthouse namespace list` shows those there are; choose one with --namespace",
         "not-found" => return Some(not_found(&problem.detail)),
         "definition-conflict" => "see it with the `show` command; the `update` command changes it",
-        "in-use" => "leave out --if-unused to delete it all the same",
+        "in-use" if problem.detail.ends_with(" bindings") || problem.detail.ends_with(" consumers") => {
+            "leave out --if-unused to delete it all the same"
+        }
+        "in-use" if problem.detail.ends_with(" messages") => "leave out --if-empty to delete it all the same",
         "no-log" => "a topic keeps a log if it has a retention: posthouse topic update NAME --retain 7d",
         "no-key-index" => "make the topic with --key-index",
         "offset-out-of-range" => "start at `earliest`, or at an offset that is there",

@@ -32,7 +32,8 @@ pub enum StartError {
     /// It would listen beyond this machine with no user to ask for.
     #[error(
         "{flag} {address}: there are no users, so everybody who reaches this port could do everything; \
-         make one first (set POSTHOUSE_ADMIN_PASSWORD, or start on 127.0.0.1 and run `posthouse user create admin --admin`), \
+         make one first (`posthouse user create admin --admin --password-stdin --data DIR` while no server runs, or set \
+         POSTHOUSE_ADMIN_PASSWORD), \
          or say --insecure if that is what you want"
     )]
     Insecure {
@@ -43,7 +44,8 @@ pub enum StartError {
     },
     /// Nobody could do anything.
     #[error(
-        "there are no users, and callers without credentials are refused (--anonymous=false): set POSTHOUSE_ADMIN_PASSWORD to make the user admin"
+        "there are no users, and callers without credentials are refused (--anonymous=false): make one (`posthouse user create admin --admin \
+         --password-stdin --data DIR`), or set POSTHOUSE_ADMIN_PASSWORD to make the user admin"
     )]
     NobodyMayEnter,
     /// The file with the first password cannot be read.
@@ -57,6 +59,14 @@ pub enum StartError {
     /// The first user cannot be made.
     #[error("the user admin cannot be made: {0}")]
     Admin(String),
+    /// A user cannot be made or changed.
+    #[error("user {name:?}: {why}")]
+    User {
+        /// Its name.
+        name: String,
+        /// Why not.
+        why: String,
+    },
     /// The log's filter makes no sense.
     #[error(transparent)]
     Logging(#[from] crate::logging::LoggingError),

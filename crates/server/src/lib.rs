@@ -6,6 +6,7 @@ mod error;
 mod first_user;
 pub mod logging;
 mod metrics;
+pub mod offline;
 mod run;
 mod server;
 

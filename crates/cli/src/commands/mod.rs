@@ -53,7 +53,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Group(command) => remote(&command.client, |client| group::run(client, command.action)),
         Command::Policy(command) => remote(&command.client, |client| policy::run(client, command.action)),
         Command::Namespace(command) => remote(&command.client, |client| namespace::run(client, command.action)),
-        Command::User(command) => remote(&command.client, |client| user::run(client, command.action)),
+        Command::User(command) => match user::offline(&command.client, command.action)? {
+            Some(action) => remote(&command.client, |client| user::run(client, action)),
+            None => Ok(()),
+        },
         Command::Token(command) => remote(&command.client, |client| token::run(client, command.action)),
         Command::Publish(command) => remote(&command.client, |client| publish::run(client, command.action)),
         Command::Consume(command) => remote(&command.client, |client| consume::run(client, command.action)),

@@ -3,11 +3,12 @@
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 
-use api::{DeclaredOutcome, Permissions, User, UserChange};
+use api::{DeclaredOutcome, Outcome, Permissions, User, UserChange};
 use clap::{Args, Subcommand};
+use server::config::Sources;
 
 use super::{delete, outcome};
-use crate::client::Client;
+use crate::client::{Client, ClientArgs};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Format};
 
@@ -16,6 +17,10 @@ Examples:
   posthouse user create admin --admin --password-file secret
   echo \"$SECRET\" | posthouse user create billing --password-stdin --write 'orders*' --read 'billing*'
   posthouse user update billing -n shop --configure 'billing*' --read '*'
+  posthouse user create admin --admin --password-file secret --data /var/lib/posthouse
+
+With --data DIR a user is made or changed without a server, in the data directory of one that is not running: the first user of a
+server that others reach, or a new password when nobody knows the old one. Run it as the system's user that runs the server.
 
 Permissions hold in the namespace of --namespace. In a name pattern * stands for any run of characters.";
 
@@ -28,6 +33,8 @@ pub(crate) enum Action {
         name: String,
         #[command(flatten)]
         flags: Flags,
+        #[command(flatten)]
+        offline: Offline,
     },
     /// Change what is given, and leave the rest as it is.
     #[command(after_help = EXAMPLES)]
@@ -36,6 +43,8 @@ pub(crate) enum Action {
         name: String,
         #[command(flatten)]
         flags: Flags,
+        #[command(flatten)]
+        offline: Offline,
         /// Take away all permissions in the namespace.
         #[arg(long, conflicts_with_all = ["configure", "write", "read"])]
         no_permissions: bool,
@@ -52,6 +61,14 @@ pub(crate) enum Action {
         /// Its name.
         name: String,
     },
+}
+
+/// Where to do it without a server.
+#[derive(Args, Debug)]
+pub(crate) struct Offline {
+    /// In this data directory, of a server that is not running, instead of asking a server.
+    #[arg(long = "data", value_name = "DIR")]
+    data: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -110,9 +127,47 @@ impl Flags {
     }
 }
 
+/// Does it in a data directory, if one is named; gives the action back otherwise.
+///
+/// # Errors
+/// If the directory is a running server's, or the user cannot be so.
+pub(crate) fn offline(args: &ClientArgs, action: Action) -> Result<Option<Action>, Failure> {
+    let (name, flags, offline, no_permissions, may_exist) = match action {
+        Action::Create { name, flags, offline } if offline.data.is_some() => (name, flags, offline, false, false),
+        Action::Update { name, flags, offline, no_permissions } if offline.data.is_some() => {
+            (name, flags, offline, no_permissions, true)
+        }
+        action => return Ok(Some(action)),
+    };
+    let data = offline.data.unwrap_or_default().display().to_string();
+    let config = Sources::of_process(None, vec![("data".to_owned(), data)]).load()?.config;
+    let mut change = flags.change(&args.namespace)?;
+    if no_permissions {
+        change.permissions.insert(args.namespace.clone(), None);
+    }
+    let permissions = |given: Permissions| server::offline::Permissions {
+        configure: given.configure,
+        write: given.write,
+        read: given.read,
+    };
+    let stored = server::offline::UserChange {
+        password: change.password,
+        admin: change.admin,
+        permissions: change.permissions.into_iter().map(|(name, given)| (name, given.map(permissions))).collect(),
+        tags: change.tags,
+    };
+    server::offline::put_user(&config, &name, stored, may_exist)?;
+    let outcome = if may_exist { Outcome::Updated } else { Outcome::Created };
+    match args.output {
+        Format::Json => output::json(&DeclaredOutcome { outcome })?,
+        Format::Table => super::outcome("user", &name, outcome)?,
+    }
+    Ok(None)
+}
+
 pub(crate) async fn run(client: Client, action: Action) -> Result<(), Failure> {
     match action {
-        Action::Create { name, flags } => {
+        Action::Create { name, flags, .. } => {
             let change = flags.change(client.namespace())?;
             match client.get::<User>(client.admin(&["users", &name])).await {
                 Ok(_) => {
@@ -130,7 +185,7 @@ pub(crate) async fn run(client: Client, action: Action) -> Result<(), Failure> {
             }
             Ok(())
         }
-        Action::Update { name, flags, no_permissions } => {
+        Action::Update { name, flags, no_permissions, .. } => {
             let _: User = client.get(client.admin(&["users", &name])).await?;
             let mut change = flags.change(client.namespace())?;
             if no_permissions {

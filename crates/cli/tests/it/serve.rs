@@ -1,5 +1,8 @@
 //! Starting and stopping.
 
+use std::io::Write as _;
+use std::process::Stdio;
+
 use crate::harness::{Server, failed, posthouse};
 
 #[test]
@@ -131,6 +134,42 @@ fn without_users_it_listens_on_this_machine_only() {
 }
 
 #[test]
+fn the_first_user_and_a_forgotten_password_are_set_without_a_server() {
+    let data = tempfile::tempdir().unwrap();
+    let run = |line: &str, password: &str| {
+        let mut command = posthouse();
+        command.args(line.split(' ')).args(["--password-stdin", "--data"]).arg(data.path());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(password.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        (output.status.code(), said)
+    };
+    let (code, said) = run("user create boss", "secret\n");
+    assert!(code == Some(1) && said.contains("administrator"), "the first one must be able to make others: {said}");
+    assert_eq!(run("user create boss --admin", "secret\n"), (Some(0), "user \"boss\" created\n".to_owned()));
+    let (code, said) = run("user create boss --admin", "other\n");
+    assert!(code == Some(1) && said.contains("exists"), "{said}");
+
+    // It may listen beyond this machine now, and the user is let in.
+    let server = Server::start_with(data.path(), &["--http", "0.0.0.0:0"], &[]);
+    server.fails(5, "queue list");
+    server.run("queue create work --user boss --password secret");
+    let (code, said) = run("user create second", "x\n");
+    assert!(code == Some(1) && said.contains(&format!("process {}", server.pid())), "{said}");
+    server.signal("TERM");
+    assert_eq!(server.wait().0, Some(0));
+
+    assert_eq!(run("user update boss", "fresh\n"), (Some(0), "user \"boss\" updated\n".to_owned()));
+    assert_eq!(run("user create worker -n default --read work", "pw\n").0, Some(0));
+    let server = Server::start_with(data.path(), &["--http", "0.0.0.0:0"], &[]);
+    server.fails(5, "queue list --user boss --password secret");
+    server.run("publish --queue work x --user boss --password fresh");
+    assert_eq!(server.run("consume work --wait 0s --body --user worker --password pw"), "x\n");
+    server.fails(5, "publish --queue work x --user worker --password pw");
+}
+
+#[test]
 fn nobody_could_enter_without_users_and_without_anonymous_use() {
     let data = tempfile::tempdir().unwrap();
     let mut command = posthouse();
@@ -155,6 +194,46 @@ fn tls_is_spoken_with_the_certificate_and_clients_trust_its_authority() {
     assert!(said.contains("--ca"), "{said}");
     let plain = server.url.replace("https", "http");
     failed(posthouse().args(["queue", "list", "--url", &plain]), 7);
+}
+
+#[test]
+fn sighup_has_new_certificates_read_and_the_server_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    // All files are of one length and one time: what looks for changed files sees none, so that only the signal can tell.
+    let time = std::time::SystemTime::now();
+    let write = |name: &str, text: &str| {
+        std::fs::write(path(name), format!("{text:\n<4096}")).unwrap();
+        std::fs::File::options().write(true).open(path(name)).unwrap().set_modified(time).unwrap();
+    };
+    let fresh = |authority: &str| {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        write("cert.pem", &made.cert.pem());
+        write("key.pem", &made.signing_key.serialize_pem());
+        write(authority, &made.cert.pem());
+    };
+    fresh("old.pem");
+    let (cert, key, data) = (path("cert.pem"), path("key.pem"), directory.path().join("data"));
+    let flags = ["--http", "127.0.0.1:0", "--tls-cert", &cert, "--tls-key", &key];
+    let server = Server::start_with(&data, &flags, &[]);
+    let (old, new) = (path("old.pem"), path("new.pem"));
+    server.run(&format!("queue create work --ca {old}"));
+    fresh("new.pem");
+    server.run(&format!("queue list --ca {old}"));
+    server.signal("HUP");
+    let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
+    while !server.command(&format!("queue show work --ca {new}")).output().unwrap().status.success() {
+        assert!(std::time::Instant::now() < deadline, "the new certificate is not served");
+    }
+    server.fails(7, &format!("queue list --ca {old}"));
+    // Certificates that cannot be used leave those in force.
+    write("cert.pem", "nonsense");
+    server.signal("HUP");
+    server.run(&format!("queue list --ca {new}"));
+    server.signal("TERM");
+    let (code, log) = server.wait();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("certificates reloaded"), "{log}");
 }
 
 #[test]
