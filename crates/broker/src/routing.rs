@@ -1,7 +1,7 @@
 //! From messages and a destination to a plan: which batch goes to which log and queue. The plan reserves what it needs; it is then
 //! committed as one, or dropped as one.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use log::Durability;
@@ -15,8 +15,8 @@ use crate::live::LiveBuffer;
 use crate::queues::QueueOwner;
 use crate::router::{RouteError, Routes};
 use crate::shared::{Namespace, Shared};
-use crate::topics::{Topic, dedup_record};
-use crate::transaction::{Encoded, Owned, Selected, Transaction};
+use crate::topics::{Topic, dedup_record, from_place};
+use crate::transaction::{Encoded, Owned, Selected, Spot, Transaction};
 use crate::views::{Position, Published};
 
 /// What a publish leads to. Dropped without [`into_transaction`](Self::into_transaction), it gives back what it reserved.
@@ -27,7 +27,8 @@ pub(crate) struct Plan {
     queues: Vec<QueueShare>,
     topics: Vec<TopicShare>,
     live: Vec<(Arc<Message>, Vec<Arc<LiveBuffer>>)>,
-    topic_dedup: Vec<(Arc<Topic>, Vec<DedupHash>)>,
+    /// Reserved ids, and the results that they belong to.
+    topic_dedup: Vec<(Arc<Topic>, Vec<(DedupHash, usize)>)>,
     /// Messages through a topic, and how many of them went nowhere.
     counts: Vec<(Arc<Topic>, u64, u64)>,
     bytes: u64,
@@ -35,6 +36,10 @@ pub(crate) struct Plan {
     own_ids: HashSet<(EntityId, DedupHash)>,
     /// A message repeats one that another publish is writing.
     must_wait: bool,
+    /// Queues that a topic may not lead a dead letter to, by name.
+    avoid: Vec<String>,
+    /// Whether it led to one of them.
+    avoided: bool,
     pub(crate) results: Vec<Published>,
 }
 
@@ -64,12 +69,39 @@ struct Reached {
     logs: Vec<(Arc<Topic>, Vec<u32>)>,
 }
 
+/// What becomes of a dead letter.
+pub(crate) enum DeadLetterPlan {
+    /// It goes there.
+    Ready(Plan),
+    /// Its target is missing, or has no room now.
+    Later,
+    /// Its target leads only to where it may not go.
+    Loops,
+    /// Its target is a topic that leads to nothing that keeps it.
+    Nowhere,
+}
+
 /// Where to find the positions of what was written.
 pub(crate) struct Placed {
     operation: usize,
     partition: u32,
     /// Result and offset delta.
     results: Vec<(usize, u32)>,
+}
+
+impl Placed {
+    fn spots(&self) -> impl Iterator<Item = (usize, Spot)> {
+        let spot = |delta| Spot { operation: self.operation, partition: self.partition, delta };
+        self.results.iter().map(move |(result, delta)| (*result, spot(*delta)))
+    }
+
+    /// Where the first of so many messages is, if they all went to one partition one after another.
+    pub(crate) fn in_a_row(placed: &[Self], messages: usize) -> Option<Spot> {
+        let mut with_results = placed.iter().filter(|placed| !placed.results.is_empty());
+        let (only, None) = (with_results.next()?, with_results.next()) else { return None };
+        let in_order = (0..messages).zip(0u32..).eq(only.results.iter().copied());
+        (in_order && messages > 0).then_some(Spot { operation: only.operation, partition: only.partition, delta: 0 })
+    }
 }
 
 impl Plan {
@@ -86,6 +118,8 @@ impl Plan {
             bytes: 0,
             own_ids: HashSet::new(),
             must_wait: false,
+            avoid: Vec::new(),
+            avoided: false,
             results: Vec::new(),
         }
     }
@@ -151,6 +185,10 @@ impl Plan {
                 self.share_with_log(&other, &batch, chosen, &indexes);
             }
             for (queue, indexes) in reached.queues {
+                if self.avoid.iter().any(|name| *name == *queue.name) {
+                    self.avoided = true;
+                    continue;
+                }
                 self.share(&queue, &batch, chosen, &indexes, &results)?;
             }
         }
@@ -167,7 +205,7 @@ impl Plan {
         self.fan_out(namespace, messages, &all, first);
     }
 
-    /// A plan for a dead letter; `None` if its target is missing or has no room now.
+    /// A plan for a dead letter, which may not go to a queue of these names.
     ///
     /// # Errors
     /// If the message cannot be encoded.
@@ -176,16 +214,19 @@ impl Plan {
         source: &QueueOwner,
         target: &DeadLetterConfig,
         mut message: Message,
+        avoid: &[String],
         now: Now,
-    ) -> Result<Option<Self>, StorageError> {
-        let Some(namespace) = shared.namespace_by_id(source.namespace) else { return Ok(None) };
+    ) -> Result<DeadLetterPlan, StorageError> {
+        let Some(namespace) = shared.namespace_by_id(source.namespace) else { return Ok(DeadLetterPlan::Later) };
         let mut plan = Self::new(shared, now);
+        plan.avoid = avoid.to_vec();
         message.dedup_id = None;
         let result = match target {
-            DeadLetterConfig::None => return Ok(None),
+            DeadLetterConfig::None => return Ok(DeadLetterPlan::Later),
+            DeadLetterConfig::Queue(name) if avoid.contains(name) => return Ok(DeadLetterPlan::Loops),
             DeadLetterConfig::Queue(name) => match namespace.queue(name) {
                 Some(queue) => plan.for_queue(&queue, &[message]),
-                None => return Ok(None),
+                None => return Ok(DeadLetterPlan::Later),
             },
             DeadLetterConfig::Topic { topic, subject } => match namespace.topic(topic) {
                 Some(topic) => {
@@ -194,12 +235,15 @@ impl Plan {
                     }
                     plan.for_topic(&namespace, &topic, &[message], None)
                 }
-                None => return Ok(None),
+                None => return Ok(DeadLetterPlan::Later),
             },
         };
         match result {
-            Ok(()) => Ok(Some(plan)),
-            Err(PublishError::QueueFull { .. } | PublishError::DedupFull { .. }) => Ok(None),
+            Ok(()) if plan.queues.is_empty() && plan.topics.is_empty() => {
+                Ok(if plan.avoided { DeadLetterPlan::Loops } else { DeadLetterPlan::Nowhere })
+            }
+            Ok(()) => Ok(DeadLetterPlan::Ready(plan)),
+            Err(PublishError::QueueFull { .. } | PublishError::DedupFull { .. }) => Ok(DeadLetterPlan::Later),
             Err(PublishError::Storage(error)) => Err(error),
             Err(error) => Err(StorageError::Unavailable(error.to_string())),
         }
@@ -280,10 +324,13 @@ impl Plan {
                 let verdict = topic.reserve_dedup(id, self.now).map_err(full)?;
                 if !self.is_new(topic.id, id, verdict) {
                     self.mark_duplicate(first + at);
+                    if let (Dedup::Duplicate { offset }, Some(result)) = (verdict, self.results.get_mut(first + at)) {
+                        result.position = from_place(offset);
+                    }
                     continue;
                 }
                 if let Some((_, ids)) = self.topic_dedup.last_mut() {
-                    ids.push(id);
+                    ids.push((id, first + at));
                 }
             }
             fresh.push(at);
@@ -457,9 +504,14 @@ impl Plan {
             }
             transaction.enqueue(&share.queue, &share.batch, share.selected, share.dedup);
         }
+        let spots: HashMap<usize, Spot> = match self.topic_dedup.is_empty() {
+            true => HashMap::new(),
+            false => placed.iter().flat_map(Placed::spots).collect(),
+        };
         for (topic, ids) in self.topic_dedup.drain(..) {
-            let _ = topic.state.record(transaction, &topic.dedup_record(&ids), self.now);
-            transaction.topic_dedup(&topic, ids);
+            let hashes: Vec<DedupHash> = ids.iter().map(|(id, _)| *id).collect();
+            let _ = topic.state.record(transaction, &topic.dedup_record(&hashes), self.now);
+            transaction.topic_dedup(&topic, ids.iter().map(|(id, at)| (*id, spots.get(at).copied())).collect());
         }
         for (message, to) in self.live.drain(..) {
             transaction.live(message, to);
@@ -480,7 +532,7 @@ impl Drop for Plan {
             guard.unreserve(messages, bytes);
         }
         for (topic, ids) in self.topic_dedup.drain(..) {
-            topic.cancel_dedup(&ids);
+            topic.cancel_dedup(ids.into_iter().map(|(id, _)| id));
         }
         self.shared.flush();
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
-use types::limits::DEFAULT_DEDUP_CAPACITY;
+use types::limits::{DEFAULT_DEDUP_CAPACITY, MAX_PARTITIONS};
 use types::{EntityId, Message, Now, Offset};
 
 use crate::dedup::{Dedup, DedupFull, DedupHash, DedupWindow};
@@ -18,6 +18,7 @@ use crate::policy::ResolvedTopic;
 use crate::shared::Shared;
 use crate::state_log::{ProducerRecord, StateLog, StateRecord, dedup_records};
 use crate::transaction::Owned;
+use crate::views::Position;
 
 /// A topic's definition, and what holds with policies applied.
 #[derive(Clone, Debug)]
@@ -169,15 +170,15 @@ impl Topic {
         self.dedup.lock().is_some()
     }
 
-    pub(crate) fn confirm_dedup(&self, ids: &[DedupHash]) {
+    pub(crate) fn confirm_dedup(&self, ids: impl IntoIterator<Item = (DedupHash, Option<Position>)>) {
         if let Some(dedup) = &mut *self.dedup.lock() {
-            ids.iter().for_each(|id| dedup.confirm(*id, Offset::ZERO));
+            ids.into_iter().for_each(|(id, position)| dedup.confirm(id, to_place(position)));
         }
     }
 
-    pub(crate) fn cancel_dedup(&self, ids: &[DedupHash]) {
+    pub(crate) fn cancel_dedup(&self, ids: impl IntoIterator<Item = DedupHash>) {
         if let Some(dedup) = &mut *self.dedup.lock() {
-            ids.iter().for_each(|id| dedup.cancel(*id));
+            ids.into_iter().for_each(|id| dedup.cancel(id));
         }
     }
 
@@ -217,6 +218,24 @@ impl Topic {
         records.push(StateRecord::Producers(self.producers.lock().encode().into()));
         records
     }
+}
+
+/// Bits of a place that hold the partition: see [`MAX_PARTITIONS`].
+const PARTITION_BITS: u32 = MAX_PARTITIONS.ilog2();
+const _: () = assert!(MAX_PARTITIONS.is_power_of_two(), "a place has whole bits for the partition");
+
+/// Where a message is, as a topic's dedup window and its producers' windows keep it: a log has many partitions, and what was written
+/// in one commit with the message cannot know its offset. Zero is not known.
+pub(crate) fn to_place(position: Option<Position>) -> Offset {
+    let place = |at: Position| (at.offset.0 << PARTITION_BITS | u64::from(at.partition)) + 1;
+    Offset(position.map_or(0, place))
+}
+
+/// See [`to_place`].
+pub(crate) fn from_place(place: Offset) -> Option<Position> {
+    let packed = place.0.checked_sub(1)?;
+    let partition = u32::try_from(packed & u64::from(MAX_PARTITIONS - 1)).ok()?;
+    Some(Position { partition, offset: Offset(packed >> PARTITION_BITS) })
 }
 
 fn dedup_window(definition: &TopicDefinition, now: Now) -> Option<DedupWindow> {

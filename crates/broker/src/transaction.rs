@@ -19,6 +19,7 @@ use crate::queues::QueueOwner;
 use crate::record::{Meta, Payload};
 use crate::shared::Shared;
 use crate::topics::Topic;
+use crate::views::Position;
 
 /// Operations that happen together, and their consequences.
 #[derive(Default)]
@@ -47,7 +48,7 @@ enum After {
     /// Records reached a topic's log.
     Appended { topic: Arc<Topic> },
     /// A topic's dedup ids are taken.
-    TopicDedup { topic: Arc<Topic>, ids: Vec<DedupHash> },
+    TopicDedup { topic: Arc<Topic>, ids: Vec<(DedupHash, Option<Spot>)> },
     /// Messages passed through a topic.
     Counted { topic: Arc<Topic>, published: u64, unrouted: u64 },
     /// Messages for live subscribers.
@@ -250,7 +251,7 @@ impl Transaction {
     }
 
     /// Dedup ids reserved in a topic's window.
-    pub(crate) fn topic_dedup(&mut self, topic: &Arc<Topic>, ids: Vec<DedupHash>) {
+    pub(crate) fn topic_dedup(&mut self, topic: &Arc<Topic>, ids: Vec<(DedupHash, Option<Spot>)>) {
         self.after.push(After::TopicDedup { topic: Arc::clone(topic), ids });
     }
 
@@ -323,6 +324,23 @@ impl Transaction {
     }
 }
 
+/// Where a record will be once its commit has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spot {
+    /// The operation that writes it.
+    pub(crate) operation: usize,
+    pub(crate) partition: u32,
+    /// Its offset in the batch.
+    pub(crate) delta: u32,
+}
+
+impl Spot {
+    pub(crate) fn position(self, written: &[Written]) -> Option<Position> {
+        let base = written.get(self.operation)?.base;
+        Some(Position { partition: self.partition, offset: base.plus(u64::from(self.delta)) })
+    }
+}
+
 fn finish(shared: &Arc<Shared>, after: Vec<After>, written: &[Written]) {
     let now = shared.clock.now();
     for step in after {
@@ -350,7 +368,11 @@ fn finish(shared: &Arc<Shared>, after: Vec<After>, written: &[Written]) {
                 }
             }
             After::Appended { topic } => topic.appended(),
-            After::TopicDedup { topic, ids } => topic.confirm_dedup(&ids),
+            After::TopicDedup { topic, ids } => {
+                topic.confirm_dedup(
+                    ids.into_iter().map(|(id, spot)| (id, spot.and_then(|spot| spot.position(written)))),
+                );
+            }
             After::Counted { topic, published, unrouted } => {
                 topic.published.fetch_add(published, Ordering::Relaxed);
                 topic.unrouted.fetch_add(unrouted, Ordering::Relaxed);
@@ -383,7 +405,7 @@ fn undo(shared: &Arc<Shared>, after: Vec<After>) {
                 }
             }
             After::Purged { queue, purge, retries, .. } => queue.lock(now).machine.unpurge(&purge, retries),
-            After::TopicDedup { topic, ids } => topic.cancel_dedup(&ids),
+            After::TopicDedup { topic, ids } => topic.cancel_dedup(ids.into_iter().map(|(id, _)| id)),
             After::Appended { .. } | After::Counted { .. } | After::Live { .. } => {}
         }
     }

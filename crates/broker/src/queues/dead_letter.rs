@@ -6,25 +6,30 @@ use std::time::Duration;
 use types::{Message, Now, Text, Timestamp, Value};
 
 use super::owner::{QueueGuard, QueueOwner};
+use crate::defaults::{DEAD_LETTER_SUFFIX, dead_letter};
 use crate::definitions::DeadLetterConfig;
 use crate::errors::StorageError;
 use crate::queue::{Departure, LeaveReason, RetryRecord};
 use crate::record::Payload;
-use crate::routing::Plan;
+use crate::routing::{DeadLetterPlan, Plan};
 use crate::shared::Shared;
 use crate::state_log::StateRecord;
 use crate::transaction::{Transaction, Undo};
 
 /// Headers that tell a dead letter's story, in the order in which they are added.
-pub(crate) const DEAD_LETTER_HEADERS: [&str; 7] = [
-    "ph-dead-letter-reason",
+pub(crate) const DEAD_LETTER_HEADERS: [&str; 8] = [
+    REASON_HEADER,
     "ph-dead-letter-queue",
     "ph-dead-letter-attempts",
     "ph-dead-letter-error",
     "ph-dead-letter-first-failed",
     "ph-dead-letter-last-failed",
     "ph-dead-letter-time",
+    PATH_HEADER,
 ];
+const REASON_HEADER: &str = "ph-dead-letter-reason";
+/// The queues that a message left by itself (it expired, or there was no room) since a consumer last failed it, the oldest first.
+const PATH_HEADER: &str = "ph-dead-letter-path";
 
 /// Until a departure whose target had no room, or whose commit was refused, is tried again.
 const STALLED_WAIT: Duration = Duration::from_millis(250);
@@ -47,6 +52,11 @@ enum Moving {
     /// Its target is missing (and perhaps being made) or full; try again.
     Later,
 }
+
+/// No offset: stands in a queue's `reported` for its dead-letter target.
+const TARGET: u64 = u64::MAX;
+/// Why a message is in the queue of last resort: its dead-letter target leads back to where it was.
+const CYCLE: &str = "cycle";
 
 fn reason_name(reason: &LeaveReason) -> &'static str {
     match reason {
@@ -177,14 +187,10 @@ impl QueueOwner {
         let definition = self.definition();
         let plan = match &definition.resolved.dead_letter {
             DeadLetterConfig::None => None,
-            target => {
-                let message = self.dead_letter(shared, departure, now)?;
-                let Some(plan) = Plan::dead_letter(shared, self, target, message, now)? else {
-                    shared.make_dead_letter_queue(self.namespace, target);
-                    return Ok(Moving::Later);
-                };
-                Some(plan)
-            }
+            target => match self.plan_dead_letter(shared, departure, target, now)? {
+                Some(plan) => Some(plan),
+                None => return Ok(Moving::Later),
+            },
         };
         if self.lock(now).recorded.contains(departure.offset.0) {
             self.state.record(&mut transaction, &[StateRecord::Forget(departure.offset)], now)?;
@@ -196,12 +202,63 @@ impl QueueOwner {
         Ok(Moving::Commit { transaction, kept })
     }
 
-    /// The message with its story.
-    fn dead_letter(&self, shared: &Shared, departure: &Departure<Payload>, now: Now) -> Result<Message, StorageError> {
+    /// The way to the dead-letter target; `None` if it must be tried again.
+    ///
+    /// A message that leaves by itself may not come back to a queue that it so left before, or it would go round for ever: it is kept in
+    /// the queue of last resort instead. So is one that its target topic leads nowhere.
+    fn plan_dead_letter(
+        &self,
+        shared: &Arc<Shared>,
+        departure: &Departure<Payload>,
+        target: &DeadLetterConfig,
+        now: Now,
+    ) -> Result<Option<Plan>, StorageError> {
+        let (mut message, path) = self.dead_letter(shared, departure, now)?;
+        let looped = match Plan::dead_letter(shared, self, target, message.clone(), &path, now)? {
+            DeadLetterPlan::Ready(plan) => return Ok(Some(plan)),
+            DeadLetterPlan::Later => {
+                shared.make_dead_letter_queue(self.namespace, target);
+                return Ok(None);
+            }
+            DeadLetterPlan::Loops => true,
+            DeadLetterPlan::Nowhere => false,
+        };
+        if looped && let Some((_, reason)) = message.headers.iter_mut().find(|(name, _)| *name == REASON_HEADER) {
+            *reason = Value::from(CYCLE);
+        }
+        let mut name = match dead_letter(&self.name) {
+            DeadLetterConfig::Queue(name) => name,
+            _ => format!("{}{DEAD_LETTER_SUFFIX}", self.name),
+        };
+        while path.contains(&name) {
+            name.push_str(DEAD_LETTER_SUFFIX);
+        }
+        if self.lock(now).reported.insert(TARGET) {
+            let why = if looped { "leads back to where messages were" } else { "leads nowhere" };
+            tracing::warn!(queue = %self.name, ?target, kept_in = name, "a dead-letter target {why}: they are kept");
+        }
+        let last_resort = DeadLetterConfig::Queue(name);
+        match Plan::dead_letter(shared, self, &last_resort, message, &path, now)? {
+            DeadLetterPlan::Ready(plan) => Ok(Some(plan)),
+            DeadLetterPlan::Later | DeadLetterPlan::Loops | DeadLetterPlan::Nowhere => {
+                shared.make_dead_letter_queue(self.namespace, &last_resort);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The message with its story, and the queues that it may not come back to.
+    fn dead_letter(
+        &self,
+        shared: &Shared,
+        departure: &Departure<Payload>,
+        now: Now,
+    ) -> Result<(Message, Vec<String>), StorageError> {
         let (mut message, _) = match &departure.payload {
             Some(payload) => payload.message().map_err(|error| self.unreadable(&error))?,
             None => self.message_at(shared, departure.offset)?,
         };
+        let path = path_after(&message, &self.name, &departure.reason);
         message.headers.retain(|(name, _)| !DEAD_LETTER_HEADERS.contains(&name.as_str()));
         message.not_before = None;
         message.expires_at = None;
@@ -216,14 +273,29 @@ impl QueueOwner {
             time(history.first_failed),
             time(history.last_failed),
             Some(Value::Timestamp(now.wall)),
+            (!path.is_empty()).then(|| Value::List(path.iter().map(|name| Value::from(name.as_str())).collect())),
         ];
         for (name, value) in DEAD_LETTER_HEADERS.into_iter().zip(values) {
             if let Some(value) = value {
                 message.headers.push((Text::from_static(name), value));
             }
         }
-        Ok(message)
+        Ok((message, path))
     }
+}
+
+/// The queues that a message left by itself, this one included. A consumer that failed it has touched it: nothing is left of its way then.
+fn path_after(message: &Message, queue: &str, reason: &LeaveReason) -> Vec<String> {
+    if !matches!(reason, LeaveReason::Expired | LeaveReason::Overflow) {
+        return Vec::new();
+    }
+    let before = match message.header(PATH_HEADER) {
+        Some(Value::List(names)) => names.iter().filter_map(Value::as_text).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    };
+    let mut path: Vec<String> = before;
+    path.push(queue.to_owned());
+    path
 }
 
 impl QueueGuard<'_> {

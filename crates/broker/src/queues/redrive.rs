@@ -8,6 +8,7 @@ use types::{Monotonic, Now};
 use super::dead_letter::DEAD_LETTER_HEADERS;
 use super::owner::{QueueGuard, QueueOwner, REDRIVE_CONSUMER};
 use super::settle::Settling;
+use crate::access::{Action, Principal};
 use crate::errors::ConsumeError;
 use crate::queue::{ConsumerRules, Credit, Delivery, Settle};
 use crate::record::Payload;
@@ -27,6 +28,8 @@ const FULL_PACE: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub(crate) struct RedriveJob {
     info: RedriveInfo,
+    /// Who asked for it: it writes in their name.
+    by: Principal,
     /// Messages that it may move now, by its rate.
     allowance: f64,
     refilled: Monotonic,
@@ -41,7 +44,7 @@ impl QueueOwner {
     ///
     /// # Errors
     /// If one is running, or the queue is used exclusively.
-    pub(crate) fn begin_redrive(&self, redrive: Redrive, now: Now) -> Result<RedriveInfo, ConsumeError> {
+    pub(crate) fn begin_redrive(&self, redrive: Redrive, by: Principal, now: Now) -> Result<RedriveInfo, ConsumeError> {
         let mut guard = self.lock(now);
         if guard.redrive.as_ref().is_some_and(|job| job.info.running) {
             let why = "a redrive of this queue is running; stop it first".to_owned();
@@ -57,7 +60,8 @@ impl QueueOwner {
         }
         let info = RedriveInfo { to: redrive.to, moved: 0, total, rate: redrive.rate, running: total > 0, error: None };
         let number = guard.redrive.as_ref().map_or(0, |job| job.number + 1);
-        guard.redrive = Some(RedriveJob { info: info.clone(), allowance: 1.0, refilled: now.mono, moving: 0, number });
+        guard.redrive =
+            Some(RedriveJob { info: info.clone(), by, allowance: 1.0, refilled: now.mono, moving: 0, number });
         if info.running {
             guard.tick_after(Duration::ZERO);
         }
@@ -156,7 +160,8 @@ impl QueueOwner {
     fn plan_redrive(&self, shared: &Arc<Shared>, delivery: &Delivery<Payload>, now: Now) -> Result<Plan, String> {
         let payload = delivery.payload.as_ref().ok_or("a message cannot be read")?;
         let (mut message, _) = payload.message().map_err(|error| error.to_string())?;
-        let to = self.lock(now).redrive.as_ref().and_then(|job| job.info.to.clone());
+        let job = self.lock(now).redrive.as_ref().map(|job| (job.info.to.clone(), job.by.clone()));
+        let (to, by) = job.ok_or("the redrive is over")?;
         let to = match to {
             Some(to) => to,
             None => QueueGuard::source_of(&message)
@@ -164,6 +169,8 @@ impl QueueOwner {
                 .to_owned(),
         };
         let namespace = shared.namespace_by_id(self.namespace).ok_or("the namespace is gone")?;
+        let grants = shared.users.grants(&by, &namespace.name).ok_or("who asked for it may do nothing any more")?;
+        grants.require(Action::Write, "queue", &to).map_err(|error| error.to_string())?;
         let target = namespace.queue(&to).ok_or_else(|| format!("there is no queue {to:?}; name a target"))?;
         message.headers.retain(|(name, _)| !DEAD_LETTER_HEADERS.contains(&name.as_str()));
         message.dedup_id = None;

@@ -144,12 +144,23 @@ impl Session {
                 return Err(ConsumeError::Invalid { field: "to".to_owned(), why });
             }
             self.space.queue(to).ok_or_else(|| missing(to))?;
+        } else {
+            // Each message is checked as it goes; who may write to none of the queues that lead here is told at once.
+            let sources = self.space.dead_letter_sources(&queue.name);
+            let mut refused = None;
+            for source in &sources {
+                match self.may(Action::Write, "queue", source) {
+                    Ok(()) => refused = Some(Ok(())),
+                    Err(error) => drop(refused.get_or_insert(Err(error))),
+                }
+            }
+            refused.unwrap_or(Ok(()))?;
         }
         if redrive.rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
             let why = "must be above 0 messages a second".to_owned();
             return Err(ConsumeError::Invalid { field: "rate".to_owned(), why });
         }
-        queue.begin_redrive(redrive, self.now())
+        queue.begin_redrive(redrive, self.principal.clone(), self.now())
     }
 
     /// Stops a redrive.

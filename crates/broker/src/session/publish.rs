@@ -95,7 +95,7 @@ impl Session {
         let now = self.now();
         let mut transaction = Transaction::new();
         let mut plan = Plan::new(self.shared(), now);
-        let stamp = match self.stamp(to, messages, options, now)? {
+        let mut stamp = match self.stamp(to, messages, options, now)? {
             None => None,
             Some(Stamped::New(stamp)) => Some(stamp),
             Some(Stamped::Pending) => return Ok(Prepared::Wait),
@@ -114,7 +114,8 @@ impl Session {
         if results.iter().any(|result| result.duplicate) {
             transaction.barrier();
         }
-        if let Some(stamp) = &stamp {
+        if let Some(stamp) = &mut stamp {
+            stamp.spot = Placed::in_a_row(&placed, messages.len());
             let record = ProducerRecord { name: stamp.name.clone(), batch: stamp.batch, at: now.wall };
             if let Err(error) = stamp.topic.state.record(&mut transaction, &[StateRecord::Producer(record)], now) {
                 transaction.cancel(self.shared());

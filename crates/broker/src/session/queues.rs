@@ -49,6 +49,16 @@ impl Session {
         Ok(())
     }
 
+    /// A dead-letter queue is made if it is missing; a topic, of which nobody knows what it should lead to, is not.
+    fn check_dead_letter(&self, config: &QueueConfig) -> Result<(), DeclareError> {
+        match &config.dead_letter {
+            Some(DeadLetterConfig::Topic { topic, .. }) if self.space.topic(topic).is_none() => {
+                Err(Self::not_found("topic", topic))
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn declare_queue_now(
         &self,
         name: &str,
@@ -59,6 +69,7 @@ impl Session {
         if let Some(queue) = self.space.queue(name) {
             return self.redeclare_queue(change, &queue, config, update).await;
         }
+        self.check_dead_letter(&config)?;
         let quota = self.space.config().quota.max_queues;
         Self::check_quota("max_queues", quota, self.space.entities.read().queues.len())?;
         let queue = make_queue(self.shared(), &self.space, change, name, config).await?;
@@ -85,6 +96,7 @@ impl Session {
             let difference = "volatile cannot change; delete the queue and make it anew".to_owned();
             return Err(DeclareError::Conflict { entity, difference });
         }
+        self.check_dead_letter(&config)?;
         let definition = self.space.queue_definition(&queue.name, config.clone());
         let (namespace, id) = (self.space.id.0, queue.id.0);
         // A volatile queue's definition goes with it: a restart that found one would look for its log.

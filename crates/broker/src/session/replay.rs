@@ -124,7 +124,8 @@ impl Session {
             ReadFrom::Time(time) => {
                 Ok(self.shared().log.offset_at(owned.log, time).map_err(damaged)?.unwrap_or(state.end))
             }
-            ReadFrom::Offset(asked) if asked > state.end => {
+            // What a compacted log has no more was replaced by what is further on: nobody who reads on from there misses a thing.
+            ReadFrom::Offset(asked) if asked > state.end || (asked < state.start && !is_compacted(topic)) => {
                 Err(ReplayError::OutOfRange { asked, start: state.start, end: state.end })
             }
             ReadFrom::Offset(asked) => Ok(asked),
@@ -159,6 +160,10 @@ impl Session {
         }
         Ok(ReadAnswer { records, next, end })
     }
+}
+
+fn is_compacted(topic: &Topic) -> bool {
+    topic.definition().resolved.retention.as_ref().is_some_and(|retention| retention.compact)
 }
 
 /// A wait that the runtime's clock bounds, as it does the waits within it.

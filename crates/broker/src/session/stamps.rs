@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use types::{Message, MessageId, Now, Offset, Text};
+use types::{Message, MessageId, Now, Text};
 
 use super::publish::Destination;
 use super::{PublishOptions, PublishTo, Session};
 use crate::errors::PublishError;
 use crate::idempotence::{ProducerBatch, ProducerId, Sequence, SequenceError};
-use crate::topics::Topic;
-use crate::transaction::{CommitFailure, Transaction};
-use crate::views::Published;
+use crate::topics::{Topic, from_place, to_place};
+use crate::transaction::{CommitFailure, Spot, Transaction};
+use crate::views::{Position, Published};
 
 impl Session {
     /// Looks at a producer's stamp.
@@ -37,9 +37,9 @@ impl Session {
         let name = Text::from(stamp.id.as_str());
         let verdict = topic.producers.lock().begin(now, &ProducerId::Name(name.clone()), batch);
         Ok(Some(match verdict.map_err(sequence)? {
-            Sequence::Duplicate { .. } => Stamped::Duplicate(duplicates(messages)),
+            Sequence::Duplicate { offset } => Stamped::Duplicate(duplicates(messages, from_place(offset))),
             Sequence::Pending => Stamped::Pending,
-            Sequence::New => Stamped::New(Stamp { topic, name, batch, done: false }),
+            Sequence::New => Stamped::New(Stamp { topic, name, batch, spot: None, done: false }),
         }))
     }
 
@@ -57,8 +57,8 @@ impl Session {
         let (send, receive) = tokio::sync::oneshot::channel();
         // The end is taken up even if nobody waits, or the producer could never go on.
         transaction.submit(self.shared(), move |result| {
-            if result.is_ok() {
-                stamp.confirm(now);
+            if let Ok(written) = &result {
+                stamp.confirm(now, written);
             }
             drop(stamp);
             drop(send.send(result));
@@ -80,13 +80,16 @@ pub(super) struct Stamp {
     pub(super) topic: Arc<Topic>,
     pub(super) name: Text,
     pub(super) batch: ProducerBatch,
+    /// Where its first message is written, if the others follow it.
+    pub(super) spot: Option<Spot>,
     done: bool,
 }
 
 impl Stamp {
-    fn confirm(&mut self, now: Now) {
+    fn confirm(&mut self, now: Now, written: &[log::Written]) {
+        let place = to_place(self.spot.and_then(|spot| spot.position(written)));
         let producer = ProducerId::Name(self.name.clone());
-        self.topic.producers.lock().confirm(now, &producer, self.batch, Offset::ZERO);
+        self.topic.producers.lock().confirm(now, &producer, self.batch, place);
         self.done = true;
     }
 }
@@ -110,10 +113,9 @@ fn sequence(error: SequenceError) -> PublishError {
     }
 }
 
-fn duplicates(messages: &[Message]) -> Vec<Published> {
+fn duplicates(messages: &[Message], first: Option<Position>) -> Vec<Published> {
     let id = |message: &Message| message.id.clone().unwrap_or(MessageId::Uuid([0; 16]));
-    messages
-        .iter()
-        .map(|message| Published { id: id(message), queues: 0, position: None, duplicate: true, live: 0 })
-        .collect()
+    let at = |n| first.map(|first| Position { offset: first.offset.plus(n), ..first });
+    let duplicate = |(n, message)| Published { id: id(message), queues: 0, position: at(n), duplicate: true, live: 0 };
+    (0..).zip(messages).map(duplicate).collect()
 }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use broker::definitions::{DeadLetterConfig, QueueConfig, RetentionConfig, TopicConfig};
+use broker::definitions::{DeadLetterConfig, PolicyScope, PolicyValues, QueueConfig, RetentionConfig, TopicConfig};
 use broker::queue::Settle;
 use broker::views::{ReadFrom, RedriveInfo};
 use broker::{ConsumeError, DeclareError, Read, Redrive, Session};
 use types::{Filter, Message, Value};
 
 use crate::harness::{Bench, bind, bodies, consumer, depth, many, publish, queue, receive, settle, to, topic};
+use crate::support::policy;
 
 const REJECT: Settle = Settle::Reject { error: None };
 
@@ -22,12 +23,23 @@ fn redrive_of(session: &Session, queue: &str) -> RedriveInfo {
     session.queue(queue).expect("there").redrive.expect("a redrive")
 }
 
+/// Has a policy send the queue's dead letters there.
+async fn give_up_into(session: &Session, target: DeadLetterConfig) {
+    let values = PolicyValues { dead_letter: Some(target), ..PolicyValues::default() };
+    session.put_policy("give-up", policy("q", PolicyScope::Queues, values)).await.expect("is taken");
+}
+
 #[tokio::test]
 async fn dead_letters_may_go_through_a_topic_under_a_subject_of_their_own() {
     let bench = Bench::new();
     let session = bench.session();
     let target = DeadLetterConfig::Topic { topic: "failed".to_owned(), subject: Some("failed.q".to_owned()) };
-    queue(&session, "q", QueueConfig { dead_letter: Some(target), ..QueueConfig::default() }).await;
+    // A definition may not name a topic that is not there. A policy may: it can be older than its target.
+    let config = QueueConfig { dead_letter: Some(target.clone()), ..QueueConfig::default() };
+    let refused = session.declare_queue("q", config, true).await;
+    assert!(matches!(refused, Err(DeclareError::NotFound { .. })), "{refused:?}");
+    give_up_into(&session, target).await;
+    queue(&session, "q", QueueConfig::default()).await;
     many(&session, "q", &["a", "b"]).await;
     let taken = receive(&session, "q", 1).await;
     settle(&session, &taken[0], REJECT).await.expect("is taken");
@@ -105,8 +117,8 @@ async fn a_stalled_queue_does_not_spin() {
     let bench = Bench::new();
     let session = bench.session();
     let missing = DeadLetterConfig::Topic { topic: "missing".to_owned(), subject: None };
-    let config = QueueConfig { dead_letter: Some(missing), ttl_ms: Some(1_000), ..QueueConfig::default() };
-    queue(&session, "q", config).await;
+    give_up_into(&session, missing).await;
+    queue(&session, "q", QueueConfig { ttl_ms: Some(1_000), ..QueueConfig::default() }).await;
     many(&session, "q", &["a", "b"]).await;
     bench.pass(Duration::from_secs(2)).await;
     assert!(bench.broker.tick().await >= Duration::from_millis(100));
