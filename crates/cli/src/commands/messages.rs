@@ -56,6 +56,11 @@ impl Flags {
         self.id.is_some() || self.dedup_id.is_some()
     }
 
+    /// Whether messages that have no key of their own get one.
+    pub(crate) fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// Puts into a message what it does not have itself.
     pub(crate) fn fill(&self, message: &mut Message) {
         fn put<T: Clone>(to: &mut Option<T>, given: &Option<T>) {

@@ -5,12 +5,12 @@ use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use api::{Batch, Message, PublishAnswer, Published};
+use api::{Batch, Message, PublishAnswer, PublishQuery, Published};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::messages;
-use crate::client::Client;
+use crate::client::{Client, with_query};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Format};
 
@@ -28,6 +28,7 @@ Examples:
   posthouse publish invoices.new --file invoice.pdf --content-type application/pdf
   tail -f access.log | posthouse publish logs.web --lines -
   posthouse publish --topic orders --ndjson orders.ndjson
+  posthouse publish prices.sku-7 19.90 --key sku-7 --expect-version 41
 
 Without --topic and --queue a message goes to the topic that takes its subject, and to live subscriptions. A line of NDJSON is
 a message as the API writes it: {\"subject\": \"orders.eu.created\", \"key\": \"7\", \"body\": {\"order\": 1}}.";
@@ -63,8 +64,21 @@ pub(crate) struct Publish {
     /// Messages that are sent together, and stored all or none.
     #[arg(long, value_name = "COUNT", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     batch: u64,
+    /// Only if the last record of the message's key (or of its subject, if it has no key) has this offset; `none` if there must be no record.
+    #[arg(long, value_name = "OFFSET", value_parser = version, conflicts_with_all = ["queue", "lines", "ndjson", "repeat"])]
+    expect_version: Option<String>,
+    /// To this partition of the topic's log, rather than the key's.
+    #[arg(long, value_name = "NUMBER", conflicts_with = "queue")]
+    partition: Option<u32>,
     #[command(flatten)]
     message: messages::Flags,
+}
+
+fn version(given: &str) -> Result<String, String> {
+    match given == "none" || given.parse::<u64>().is_ok() {
+        true => Ok(given.to_owned()),
+        false => Err("give an offset, or `none`".to_owned()),
+    }
 }
 
 pub(crate) async fn run(client: Client, mut publish: Publish) -> Result<(), Failure> {
@@ -129,6 +143,20 @@ impl Publish {
         self.lines.is_some() || self.ndjson.is_some()
     }
 
+    /// What is about the publish rather than about its messages.
+    fn query(&self) -> PublishQuery {
+        let (by_key, by_subject) = match self.message.has_key() {
+            true => (self.expect_version.clone(), None),
+            false => (None, self.expect_version.clone()),
+        };
+        PublishQuery {
+            expect_key_version: by_key,
+            expect_subject_version: by_subject,
+            partition: self.partition,
+            ..PublishQuery::default()
+        }
+    }
+
     /// The body, if there is only one.
     fn single_body(&self) -> Result<Option<Vec<u8>>, Failure> {
         if let Some(body) = &self.body {
@@ -168,6 +196,7 @@ pub(crate) struct Sender {
     topic: Option<String>,
     queue: Option<String>,
     subject: Option<String>,
+    query: PublishQuery,
     batch: usize,
     waiting: Vec<Message>,
     waiting_bytes: usize,
@@ -185,6 +214,7 @@ impl Sender {
         Self {
             topic: publish.topic.clone(),
             subject: publish.subject.clone(),
+            query: publish.query(),
             ..Self::into_queue(client, publish.queue.clone(), batch, many)
         }
     }
@@ -205,6 +235,7 @@ impl Sender {
             topic: None,
             queue,
             subject: None,
+            query: PublishQuery::default(),
             batch,
             waiting: Vec::new(),
             waiting_bytes: 0,
@@ -257,7 +288,7 @@ impl Sender {
             (None, None, Some(subject)) => ["subjects", subject, "messages"],
             (None, None, None) => return Ok(()),
         };
-        let url = self.client.within(&segments);
+        let url = with_query(self.client.within(&segments), &self.query)?;
         let batch = Batch { messages: std::mem::take(&mut self.waiting) };
         let body = serde_json::to_vec(&batch).map_err(std::io::Error::from)?;
         let sent = self.client.post_as::<PublishAnswer>(url, api::BATCH_TYPE, body, STORE_TIME).await;
@@ -297,16 +328,22 @@ impl Sender {
         self.flush().await?;
         self.clear_bar();
         if self.client.format == Format::Table {
-            match (&self.last, self.done) {
-                (Some(published), 1) => output::line(describe(published))?,
+            match (&self.last, self.done - self.unrouted) {
+                // Of what went nowhere the error speaks.
+                (_, 0) if self.unrouted > 0 => {}
+                (Some(published), 1) if self.done == 1 => output::line(describe(published))?,
+                (_, 1) => output::line("published 1 message")?,
                 (_, count) => output::line(format!("published {count} messages"))?,
             }
         }
         if self.unrouted > 0 {
-            let what = format!(
-                "{} of {} messages went nowhere: no queue, log or live subscription took them",
-                self.unrouted, self.done
-            );
+            let what = match self.done {
+                1 => "the message went nowhere: no queue, log or live subscription took it".to_owned(),
+                done => format!(
+                    "{} of {done} messages went nowhere: no queue, log or live subscription took them",
+                    self.unrouted
+                ),
+            };
             return Err(Failure::new(Exit::Refused, what).hint(
                 "see that a topic takes the subject (posthouse topic list), then bind a queue to it (posthouse binding create) or \
                  give it a retention",

@@ -1,9 +1,9 @@
 //! `topic`.
 
-use api::{Declared, Durability, Retention, Router, Topic, TopicConfig};
+use api::{Declared, Durability, Record, Records, Retention, Router, Topic, TopicConfig};
 use clap::{Args, Subcommand};
 
-use super::{delete, outcome, replay};
+use super::{delete, messages, outcome, replay};
 use crate::client::{Client, with_query};
 use crate::failure::Failure;
 use crate::output::{self, Format};
@@ -52,8 +52,30 @@ pub(crate) enum Action {
         #[arg(long)]
         if_unused: bool,
     },
+    /// Show the last record of a key, or all of them. The topic needs a key index.
+    #[command(
+        after_help = "Examples:\n  posthouse topic get prices sku-7 --body\n  posthouse topic get prices sku-7 --all"
+    )]
+    Get(Get),
     /// Copy what a topic's log holds into a queue, such as one that was made later.
     Replay(replay::Replay),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Get {
+    /// The topic.
+    name: String,
+    /// The key; of a message without one, its subject.
+    key: String,
+    /// All records of the key that are there, oldest first, rather than the last.
+    #[arg(long)]
+    all: bool,
+    /// At most so many, with --all.
+    #[arg(long, value_name = "COUNT", requires = "all", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    max: Option<u32>,
+    /// Print bodies only, each as it is with a line end after it.
+    #[arg(long)]
+    body: bool,
 }
 
 /// How long a topic's log is kept.
@@ -200,8 +222,34 @@ pub(crate) async fn run(client: Client, action: Action) -> Result<(), Failure> {
             let query = api::DeleteQuery { if_unused: if_unused.then_some(true), if_empty: None };
             delete(&client, with_query(client.within(&["topics", &name]), &query)?, "topic", &name).await
         }
+        Action::Get(get) => records(&client, get).await,
         Action::Replay(replay) => replay::run(client, replay).await,
     }
+}
+
+/// The records of a key.
+async fn records(client: &Client, get: Get) -> Result<(), Failure> {
+    let records = if get.all {
+        let url = client.within(&["topics", &get.name, "keys", &get.key, "messages"]);
+        let found: Records = client.get(with_query(url, &api::KeyQuery { base64: None, max: get.max })?).await?;
+        found.records
+    } else {
+        vec![client.get::<Record>(client.within(&["topics", &get.name, "keys", &get.key])).await?]
+    };
+    for record in records {
+        match (client.format, get.body) {
+            (_, true) => {
+                output::bytes(&messages::body(&record.message)?)?;
+                output::line("")?;
+            }
+            (Format::Json, false) => output::json_line(&record)?,
+            (Format::Table, false) => {
+                let place = format!("at {}/{}", record.position.partition, record.position.offset);
+                output::line(messages::describe(&record.message, &place))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn declare(client: &Client, name: &str, config: &TopicConfig, update: bool) -> Result<(), Failure> {

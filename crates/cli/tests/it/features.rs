@@ -133,8 +133,10 @@ impl Api {
     pub(crate) fn until(&mut self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let answer = self.get(path);
-            if wanted(&answer) {
+            // What is asked about may not be there yet.
+            let found = self.http.call("GET", &self.path(path), "", b"").unwrap();
+            let answer = found.json();
+            if found.status / 100 == 2 && wanted(&answer) {
                 return answer;
             }
             assert!(Instant::now() < deadline, "{path} still says {answer:#}");

@@ -1,6 +1,6 @@
 //! What an operator sets and sees: quotas, policies, watermarks, figures; and what is live: subscriptions, requests.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -94,6 +94,48 @@ fn a_policy_gives_defaults_and_overrides_to_all_names_that_fit() {
 }
 
 #[test]
+fn a_webhook_that_the_server_would_not_call_is_refused_as_it_is_declared() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let mut api = Api::new(&server);
+    for url in [
+        "http://127.0.0.1:9/x",
+        "http://localhost/x",
+        "http://169.254.169.254/latest",
+        "http://[::1]/",
+        "http://10.0.0.7/",
+    ] {
+        let problem = api.refused(400, "invalid-value", "PUT", "queues/hook", &json!({"webhook": {"url": url}}));
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(problem["field"] == json!("webhook.url") && detail.contains("webhook.allow_private"), "{problem}");
+    }
+    assert!(server.fails(2, "queue create hook --webhook http://192.168.1.1/").contains("webhook.allow_private"));
+    server.run("queue create hook --webhook https://hooks.example/in");
+    drop(server);
+
+    // Where it is allowed, a message is pushed.
+    let endpoint = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/in", endpoint.local_addr().unwrap());
+    let server = Server::start_with(data.path(), &["--http", "127.0.0.1:0", "--webhook-allow-private"], &[]);
+    server.run(&format!("queue update hook --webhook {url}"));
+    server.run("publish --queue hook pushed");
+    let mut request = BufReader::new(endpoint.accept().unwrap().0);
+    let (mut line, mut len_bytes) = (String::new(), 0);
+    while line != "\r\n" {
+        line.clear();
+        request.read_line(&mut line).unwrap();
+        if let Some(len) = line.to_ascii_lowercase().strip_prefix("content-length: ") {
+            len_bytes = len.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; len_bytes];
+    request.read_exact(&mut body).unwrap();
+    assert_eq!(body, b"pushed");
+    request.get_mut().write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+    Api::new(&server).until("queues/hook", |queue| queue["counters"]["acked"] == json!(1));
+}
+
+#[test]
 fn above_the_memory_watermark_publishers_wait_and_acknowledgements_pass() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start_with(data.path(), &["--http", "127.0.0.1:0", "--memory-high", "64KiB"], &[]);
@@ -181,18 +223,21 @@ fn live_subscriptions_and_tails_give_what_is_published_from_now_on() {
     for n in 0..20 {
         api.text("subjects/sensors.hall", &n.to_string());
     }
-    let mut reached = 0;
-    for client in [&mut one, &mut two] {
-        client.send(&json!({"ping": {"seq": 1}}));
-        while client.next()["message"].is_object() {
-            reached += 1;
+    // Each reads until it gets a mark, which comes after all that was published before.
+    let read =
+        |client: &mut Ws| (0..).take_while(|_| client.next()["message"]["message"]["text"] != json!("end")).count();
+    let reached = std::thread::scope(|scope| {
+        let readers = [scope.spawn(|| read(&mut one)), scope.spawn(|| read(&mut two))];
+        while readers.iter().any(|reader| !reader.is_finished()) {
+            api.text("subjects/sensors.hall", "end");
         }
-    }
-    assert_eq!(reached, 21);
+        readers.map(|reader| reader.join().unwrap())
+    });
+    assert_eq!(reached.iter().sum::<usize>(), 21, "{reached:?}");
     assert_eq!(api.text("subjects/other.subject", "x")["routed"], json!(false));
-    let bad = json!({"subscribe": {"id": "bad", "subject": "a.>.b"}});
-    one.send(&bad);
-    assert_eq!(one.next()["failed"]["problem"]["status"], json!(400));
+    let mut third = Ws::new(&server);
+    third.send(&json!({"subscribe": {"id": "bad", "subject": "a.>.b"}}));
+    assert_eq!(third.next()["failed"]["problem"]["status"], json!(400));
 
     // A tail goes on where the last event left off.
     let mut tail = events(&server, "/v1/default/topics/log/tail?from=earliest");
@@ -205,9 +250,9 @@ fn live_subscriptions_and_tails_give_what_is_published_from_now_on() {
     write!(again, "GET /v1/default/topics/log/tail HTTP/1.1\r\nHost: posthouse\r\nLast-Event-ID: {id}\r\n\r\n")
         .unwrap();
     assert_eq!(text(&event(&mut BufReader::new(again)).2), "b", "nothing is missed, nothing comes twice");
-    two.send(&json!({"tail": {"id": "t", "topic": "log", "partition": 1, "from": "earliest", "credit": 1}}));
-    assert_eq!(two.next()["opened"]["id"], json!("t"));
-    assert_eq!(text(&two.next()["record"]["record"]), "a");
+    third.send(&json!({"tail": {"id": "t", "topic": "log", "partition": 1, "from": "earliest", "credit": 1}}));
+    assert_eq!(third.next()["opened"]["id"], json!("t"));
+    assert_eq!(text(&third.next()["record"]["record"]), "a");
 }
 
 #[test]

@@ -133,6 +133,87 @@ fn redrive_puts_dead_letters_back_at_a_rate_to_their_source_or_elsewhere() {
 }
 
 #[test]
+fn dead_letters_find_their_place_even_where_targets_lead_in_a_circle_or_nowhere() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let mut api = Api::new(&server);
+    let target = |queue: &str| json!({"dead_letter": {"queue": queue}});
+    let with = |mut config: Value, name: &str, value: Value| {
+        config[name] = value;
+        config
+    };
+    // Expiry round a circle: nobody touches the message, so it does not come back to where it was.
+    api.put("queues/a", &with(target("b"), "ttl_ms", json!(20)));
+    api.put("queues/b", &with(target("a"), "ttl_ms", json!(20)));
+    api.text("queues/a", "round");
+    let kept = api.until("queues/b.dlq", |queue| queue["depth"]["ready"] == json!(1));
+    assert_eq!(kept["effective"]["dead_letter"], json!("none"), "it ends there");
+    let headers = api.get("queues/b.dlq/messages")["messages"][0]["message"]["headers"].clone();
+    assert_eq!(headers["ph-dead-letter-reason"], json!("cycle"), "{headers}");
+    assert_eq!(headers["ph-dead-letter-path"], json!(["a", "b"]));
+    // A queue that is its own target, and one that a topic leads back to.
+    api.put("queues/self", &with(target("self"), "ttl_ms", json!(20)));
+    api.text("queues/self", "x");
+    api.until("queues/self.dlq", |queue| queue["depth"]["ready"] == json!(1));
+    server.run("topic create failures");
+    api.put("queues/again", &json!({"ttl_ms": 20, "dead_letter": {"topic": {"topic": "failures"}}}));
+    server.run("binding create failures again");
+    api.text("queues/again", "x");
+    api.until("queues/again.dlq", |queue| queue["depth"]["ready"] == json!(1));
+    // Where the topic leads elsewhere too, it goes there.
+    server.run("queue create elsewhere");
+    server.run("binding create failures elsewhere");
+    api.text("queues/again", "y");
+    assert_eq!(api.take("elsewhere", 1), ["y"]);
+    assert_eq!(api.get("queues/again")["depth"]["ready"], json!(0));
+
+    // No room anywhere in the circle.
+    for (queue, to) in [("c", "d"), ("d", "c")] {
+        let bounded = with(with(target(to), "max_messages", json!(1)), "overflow", json!("drop-oldest"));
+        api.put(&format!("queues/{queue}"), &bounded);
+    }
+    for n in ["1", "2", "3"] {
+        api.text("queues/c", n);
+    }
+    let held = |api: &mut Api| {
+        let mut all: Vec<String> = Vec::new();
+        for queue in ["c", "d", "c.dlq", "d.dlq"] {
+            if api.get("queues")["items"].as_array().unwrap().iter().any(|one| one["name"] == json!(queue)) {
+                all.extend(texts(&api.get(&format!("queues/{queue}/messages"))["messages"]));
+            }
+        }
+        all.sort();
+        all
+    };
+    api.until("queues/d.dlq", |queue| queue["depth"]["ready"] == json!(1));
+    assert_eq!(held(&mut api), ["1", "2", "3"], "none is lost");
+
+    // A consumer that rejects has touched the message: the classic pair of a work queue and a queue that delays its retries.
+    api.put("queues/work", &target("wait"));
+    api.put("queues/wait", &with(target("work"), "ttl_ms", json!(20)));
+    api.text("queues/work", "again and again");
+    for _ in 0..4 {
+        let delivery = api.next("work");
+        api.settle("work", "reject", &delivery);
+    }
+    assert_eq!(api.take("work", 1), ["again and again"]);
+
+    // A topic that leads nowhere keeps nothing: the queue of last resort does. One that is not there is refused.
+    server.run("topic create void");
+    api.put("queues/careful", &json!({"dead_letter": {"topic": {"topic": "void"}}}));
+    api.text("queues/careful", "precious");
+    let delivery = api.next("careful");
+    api.settle("careful", "reject", &delivery);
+    let kept = api.until("queues/careful.dlq/messages", |answer| answer["messages"] != json!([]));
+    assert_eq!(kept["messages"][0]["message"]["headers"]["ph-dead-letter-reason"], json!("rejected"));
+    let missing = json!({"dead_letter": {"topic": {"topic": "nothing"}}});
+    api.refused(404, "not-found", "PUT", "queues/careful", &missing);
+    api.refused(404, "not-found", "PUT", "queues/new", &missing);
+    assert!(server.fails(3, "queue create new --dead-letter topic:nothing").contains("nothing"));
+    api.refused(409, "in-use", "DELETE", "topics/void", &Value::Null);
+}
+
+#[test]
 fn delays_times_to_live_priorities_and_keys_decide_when_a_message_comes() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::features::{Api, texts};
 use crate::harness::Server;
+use crate::ws::Ws;
 
 #[test]
 fn a_key_is_read_back_and_written_only_at_its_expected_version() {
@@ -28,6 +29,17 @@ fn a_key_is_read_back_and_written_only_at_its_expected_version() {
     assert_eq!(texts(&api.get("topics/prices/keys/a/messages")["records"]), ["1", "2"]);
     assert_eq!(texts(&api.get("topics/prices/keys/YQ/messages?base64=true")["records"]), ["1", "2"]);
     api.refused(404, "not-found", "GET", "topics/prices/keys/none", &Value::Null);
+
+    // The same by the command line.
+    assert_eq!(server.run("topic get prices a --body"), "2\n");
+    assert_eq!(server.run("topic get prices a --all --body"), "1\n2\n");
+    assert_eq!(server.run("topic get prices a -o json").lines().count(), 1);
+    assert!(server.fails(3, "topic get prices nothing").contains("no record"));
+    let said = server.fails(4, &format!("publish prices.a 3 --key a --expect-version {first}"));
+    assert!(said.contains("read the current value"), "{said}");
+    server.run("publish prices.c 1 --key c --expect-version none");
+    server.run("publish prices.series 1 --expect-version none");
+    server.fails(4, "publish prices.series 2 --expect-version none");
 
     // A message without a key has its subject as its series.
     let event = |text: &str| [json!({"subject": "prices.log", "text": text})];
@@ -78,6 +90,11 @@ fn an_idempotent_producer_is_stored_once_in_sequence_and_fenced_by_a_newer_one()
     assert_eq!(api.publish(&stamp(0, 0), &two(0))[1]["position"]["offset"], json!(1));
     let again = api.publish(&stamp(0, 0), &two(0));
     assert!(again.iter().all(|one| one["duplicate"] == json!(true)), "{again:?}");
+    assert_eq!(
+        [0, 1].map(|at| again[at]["position"]["offset"].as_u64()),
+        [Some(0), Some(1)],
+        "where the first ones are"
+    );
     let problem = api.publish_refused(409, "out-of-sequence", &stamp(0, 4), &two(4));
     assert_eq!(problem["expected"], json!(2), "{problem}");
     api.publish(&stamp(0, 2), &two(2));
@@ -106,8 +123,22 @@ fn a_topic_takes_a_dedup_id_once_and_a_duplicate_is_told_where_the_first_one_is(
     let first = api.publish("topics/once", &message("a"))[0].clone();
     let again = api.publish("topics/once", &message("a"))[0].clone();
     assert_eq!(again["duplicate"], json!(true));
+    assert_eq!(again["position"], first["position"], "it is told where the first one is");
     assert_eq!(api.drain("copy"), ["b", "a"]);
-    assert_eq!(first["duplicate"], json!(false));
+    // In one batch too the second is a duplicate, and the others are where they would be without it.
+    let batch = [json!({"dedup_id": "c", "text": "c"}), json!({"dedup_id": "c", "text": "d"}), json!({"text": "e"})];
+    let published = api.publish("topics/once?partition=1", &batch);
+    assert_eq!(
+        [&published[0], &published[1], &published[2]].map(|one| one["duplicate"] == json!(true)),
+        [false, true, false]
+    );
+    let offset = |at: usize| published[at]["position"]["offset"].as_u64().unwrap();
+    assert_eq!(offset(2), offset(0) + 1);
+    // The id is known after a kill.
+    server.signal("KILL");
+    server.wait();
+    let server = Server::start(data.path());
+    assert_eq!(Api::new(&server).publish("topics/once", &message("a"))[0]["duplicate"], json!(true));
 }
 
 #[test]
@@ -132,6 +163,18 @@ fn a_log_is_read_from_an_offset_or_a_time_and_says_what_is_not_there_any_more() 
     let page = api.get("topics/log/messages?max=2");
     assert_eq!((&page["next"], &page["end"]), (&json!(2), &json!(5)));
 
+    // What retention took is not passed over in silence.
+    server.run("topic update log --retain-records 2");
+    api.until("topics/log", |topic| topic["partitions"][0]["start"] == json!(3));
+    let problem = api.refused(416, "offset-out-of-range", "GET", "topics/log/messages?from=2", &Value::Null);
+    assert_eq!((&problem["start"], &problem["end"]), (&json!(3), &json!(5)), "{problem}");
+    assert!(server.fails(4, "consume --topic log --from 2 --wait 0s").contains("earliest"));
+    assert_eq!(from(&mut api, "earliest"), ["3", "4"]);
+    assert_eq!(from(&mut api, "@0"), ["3", "4"], "a time is answered by what there is");
+    let mut follower = Ws::new(&server);
+    follower.send(&json!({"tail": {"id": "t", "topic": "log", "from": "0", "credit": 1}}));
+    assert_eq!(follower.next()["failed"]["problem"]["start"], json!(3));
+
     // A group is moved by offset and by time.
     server.run("group create audit --topic log");
     // A seek is a change that members must hear of: they join again.
@@ -139,13 +182,16 @@ fn a_log_is_read_from_an_offset_or_a_time_and_says_what_is_not_there_any_more() 
         let generation = api.post("groups/audit/join", &json!({"member": "m"}))["generation"].clone();
         texts(&api.post("groups/audit/fetch", &json!({"member": "m", "generation": generation}))["records"])
     };
-    assert_eq!(fetch(&mut api), ["0", "1", "2", "3", "4"]);
+    assert_eq!(fetch(&mut api), ["3", "4"]);
+    api.post("groups/audit/seek", &json!({"to": "latest"}));
+    assert_eq!(fetch(&mut api), [""; 0]);
     api.post("groups/audit/seek", &json!({"to": format!("@{middle}")}));
     assert_eq!(fetch(&mut api), ["3", "4"]);
     api.post("groups/audit/seek", &json!({"to": "4"}));
     assert_eq!(fetch(&mut api), ["4"]);
     server.run("group seek audit earliest");
-    assert_eq!(api.get("groups/audit")["partitions"][0]["lag"], json!(5));
+    assert_eq!(api.get("groups/audit")["partitions"][0]["lag"], json!(2));
+    api.refused(416, "offset-out-of-range", "POST", "groups/audit/seek", &json!({"to": "2"}));
     api.refused(416, "offset-out-of-range", "POST", "groups/audit/seek", &json!({"to": "6"}));
 }
 

@@ -121,6 +121,38 @@ fn namespaces_users_and_tokens() {
 }
 
 #[test]
+fn a_redrive_writes_only_where_its_user_may() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.run_with("user create boss --admin --password-stdin", "secret\n");
+    let boss = "--user boss --password secret";
+    for queue in ["mine", "theirs"] {
+        server.run(&format!("queue create {queue} --dead-letter dead {boss}"));
+    }
+    server.run(&format!("queue create alone --dead-letter far {boss}"));
+    for queue in ["mine", "theirs", "alone"] {
+        server.run(&format!("publish --queue {queue} {queue} {boss}"));
+        server.run(&format!("consume {queue} --max 1 --exec 'exit 65' --reject-exit 65 {boss}"));
+    }
+    server.until(&format!("queue show dead -o json {boss}"), |said| said.contains("\"ready\": 2"));
+    server.until(&format!("queue show far -o json {boss}"), |said| said.contains("\"ready\": 1"));
+    server
+        .run_with(&format!("user create worker --password-stdin --read 'dead' --read far --write mine {boss}"), "pw\n");
+    let worker = "--user worker --password pw";
+    // None of the queues that lead there is the worker's to write to.
+    assert!(server.fails(5, &format!("dlq redrive far {worker}")).contains("alone"));
+    // Here one is: what is not stays, and the redrive says why it ended.
+    let said = server.command(&format!("dlq redrive dead {worker}")).output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    assert!(said.contains("theirs"), "{said}");
+    let left = server.run(&format!("queue browse dead -o json {boss}"));
+    assert!(left.contains("theirs"), "{left}");
+    assert_eq!(server.run(&format!("consume theirs --wait 0s --body {boss}")), "");
+    server.run(&format!("dlq redrive dead {boss}"));
+    assert_eq!(server.run(&format!("consume theirs --wait 5s --max 1 --body {boss}")), "theirs\n");
+}
+
+#[test]
 fn a_data_directory_is_checked_and_printed_without_a_server() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());

@@ -42,6 +42,19 @@ fn a_publish_that_nothing_takes_is_refused_with_what_to_do() {
     server.run("topic create orders");
     let said = server.fails(4, "publish orders.x y");
     assert!(said.contains("went nowhere") && said.contains("binding create"), "{said}");
+    let printed = server.command("publish orders.x y").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&printed.stdout), "", "what went nowhere is not said to be published");
+    // Of several, those that were taken are counted.
+    server.run("queue create some");
+    server.run("binding create orders some --subject 'orders.*.taken'");
+    let mut some = server.command("publish --topic orders --ndjson -");
+    let mut child = some.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = "{\"subject\": \"orders.1.taken\", \"text\": \"x\"}\n{\"subject\": \"orders.2\", \"text\": \"y\"}\n";
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), lines.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "published 1 message\n");
+    assert_eq!(output.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("1 of 2"), "{output:?}");
 }
 
 #[test]
