@@ -88,7 +88,9 @@ impl Server {
     pub(crate) fn run_with(&self, line: &str, input: &str) -> String {
         let mut child =
             self.command(line).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        // One that has no use for it may be gone before it is written.
+        let written = child.stdin.take().unwrap().write_all(input.as_bytes());
+        assert!(written.is_ok() || child.wait().unwrap().success(), "{line} did not take its input");
         done(&child.wait_with_output().unwrap(), line)
     }
 
