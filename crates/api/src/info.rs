@@ -5,7 +5,8 @@ use utoipa::ToSchema;
 
 use crate::consume::Redrive;
 use crate::entities::{
-    BindingConfig, DeadLetter, GroupConfig, NamespaceConfig, PolicyConfig, QueueConfig, Retention, Retry, TopicConfig,
+    BindingConfig, Breaker, DeadLetter, GroupConfig, NamespaceConfig, Overflow, PolicyConfig, QueueConfig, Retention,
+    Retry, TopicConfig,
 };
 use crate::replay::GroupPartition;
 
@@ -176,6 +177,18 @@ pub struct QueueEffective {
     /// Most waiting bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<u64>,
+    /// What happens when a bound is passed; missing without a bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overflow: Option<Overflow>,
+    /// Window in which a message of the same dedup id is taken once, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedup_window_ms: Option<u64>,
+    /// When a failing consumer is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<Breaker>,
+    /// The queue goes by itself when unused for so many milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<u64>,
 }
 
 /// What a queue holds.

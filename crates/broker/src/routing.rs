@@ -28,7 +28,7 @@ pub(crate) struct Plan {
     topics: Vec<TopicShare>,
     live: Vec<(Arc<Message>, Vec<Arc<LiveBuffer>>)>,
     /// Reserved ids, and the results that they belong to.
-    topic_dedup: Vec<(Arc<Topic>, Vec<(DedupHash, usize)>)>,
+    topic_dedup: Vec<(Arc<Topic>, Vec<ReservedId>)>,
     /// Messages through a topic, and how many of them went nowhere.
     counts: Vec<(Arc<Topic>, u64, u64)>,
     bytes: u64,
@@ -42,6 +42,9 @@ pub(crate) struct Plan {
     avoided: bool,
     pub(crate) results: Vec<Published>,
 }
+
+/// A dedup id that is reserved in a topic's window, and the result of the message that has it.
+type ReservedId = (DedupHash, usize);
 
 /// A queue's share of a batch; room is reserved for it.
 struct QueueShare {
@@ -72,7 +75,7 @@ struct Reached {
 /// What becomes of a dead letter.
 pub(crate) enum DeadLetterPlan {
     /// It goes there.
-    Ready(Plan),
+    Ready(Box<Plan>),
     /// Its target is missing, or has no room now.
     Later,
     /// Its target leads only to where it may not go.
@@ -242,7 +245,7 @@ impl Plan {
             Ok(()) if plan.queues.is_empty() && plan.topics.is_empty() => {
                 Ok(if plan.avoided { DeadLetterPlan::Loops } else { DeadLetterPlan::Nowhere })
             }
-            Ok(()) => Ok(DeadLetterPlan::Ready(plan)),
+            Ok(()) => Ok(DeadLetterPlan::Ready(Box::new(plan))),
             Err(PublishError::QueueFull { .. } | PublishError::DedupFull { .. }) => Ok(DeadLetterPlan::Later),
             Err(PublishError::Storage(error)) => Err(error),
             Err(error) => Err(StorageError::Unavailable(error.to_string())),

@@ -92,6 +92,10 @@ pub struct QueueInfo {
     pub rules: QueueRules,
     /// Where given-up messages go, with policies applied.
     pub dead_letter: crate::definitions::DeadLetterConfig,
+    /// Window in which a message of the same dedup id is taken once, with policies applied.
+    pub dedup_window: Option<Duration>,
+    /// The queue goes by itself when unused for so long, with policies applied.
+    pub expires: Option<Duration>,
     /// Its policy, if one fits.
     pub policy: Option<String>,
     /// Depth.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker::queue::QueueRules;
+use broker::queue::{BreakerRules, Overflow};
 use broker::views as v;
 use types::Offset;
 
@@ -56,10 +56,11 @@ pub(crate) fn topic(info: v::TopicInfo) -> api::Topic {
 }
 
 pub(crate) fn queue(info: v::QueueInfo) -> api::Queue {
+    let effective = effective(&info);
     api::Queue {
         id: info.id.0,
         name: info.name,
-        effective: effective(&info.rules, d::dead_letter_from(info.dead_letter)),
+        effective,
         config: d::queue_from(info.config),
         policy: info.policy,
         depth: api::QueueDepth {
@@ -94,7 +95,14 @@ pub(crate) fn queue(info: v::QueueInfo) -> api::Queue {
     }
 }
 
-fn effective(rules: &QueueRules, dead_letter: api::DeadLetter) -> api::QueueEffective {
+fn effective(info: &v::QueueInfo) -> api::QueueEffective {
+    let rules = &info.rules;
+    let bounded = rules.max_messages.is_some() || rules.max_bytes.is_some();
+    let breaker = |rules: BreakerRules| api::Breaker {
+        failure_ratio: rules.failure_ratio,
+        window: rules.window,
+        pause_ms: ms(rules.pause),
+    };
     api::QueueEffective {
         lease_ms: rules.lease.map(ms),
         retry: api::Retry {
@@ -105,7 +113,7 @@ fn effective(rules: &QueueRules, dead_letter: api::DeadLetter) -> api::QueueEffe
             jitter: Some(rules.retry.jitter),
             non_retryable: rules.retry.non_retryable.iter().map(ToString::to_string).collect(),
         },
-        dead_letter: Some(dead_letter),
+        dead_letter: Some(d::dead_letter_from(info.dead_letter.clone())),
         keyed: rules.keyed,
         priority_levels: rules.priority_levels,
         ttl_ms: rules.ttl.map(ms),
@@ -113,6 +121,13 @@ fn effective(rules: &QueueRules, dead_letter: api::DeadLetter) -> api::QueueEffe
         single_active: rules.single_active,
         max_messages: rules.max_messages,
         max_bytes: rules.max_bytes,
+        overflow: bounded.then_some(match rules.overflow {
+            Overflow::Reject => api::Overflow::Reject,
+            Overflow::DropOldest => api::Overflow::DropOldest,
+        }),
+        dedup_window_ms: info.dedup_window.map(ms),
+        breaker: rules.breaker.map(breaker),
+        expires_ms: info.expires.map(ms),
     }
 }
 

@@ -212,7 +212,7 @@ impl QueueOwner {
         departure: &Departure<Payload>,
         target: &DeadLetterConfig,
         now: Now,
-    ) -> Result<Option<Plan>, StorageError> {
+    ) -> Result<Option<Box<Plan>>, StorageError> {
         let (mut message, path) = self.dead_letter(shared, departure, now)?;
         let looped = match Plan::dead_letter(shared, self, target, message.clone(), &path, now)? {
             DeadLetterPlan::Ready(plan) => return Ok(Some(plan)),

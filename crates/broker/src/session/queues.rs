@@ -349,6 +349,8 @@ impl QueueOwner {
             config: definition.config.clone(),
             rules: definition.resolved.rules.clone(),
             dead_letter: definition.resolved.dead_letter.clone(),
+            dedup_window: definition.resolved.dedup_window,
+            expires: definition.resolved.expires,
             policy: definition.resolved.policy.clone(),
             depth,
             counters: guard.meter.counters,

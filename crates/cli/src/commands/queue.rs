@@ -1,6 +1,6 @@
 //! `queue`.
 
-use api::{BrowseAnswer, Browsed, BrowsedState, DeadLetter, Declared, Queue, QueueConfig, Removed};
+use api::{Breaker, BrowseAnswer, Browsed, BrowsedState, DeadLetter, Declared, Overflow, Queue, QueueConfig, Removed};
 use clap::Subcommand;
 
 use super::queue_flags::Flags;
@@ -219,6 +219,18 @@ pub(crate) fn dead_letter(queue: &Queue) -> String {
     }
 }
 
+fn when_full(overflow: Overflow) -> &'static str {
+    match overflow {
+        Overflow::Reject => "new messages are refused",
+        Overflow::DropOldest => "the oldest leave",
+    }
+}
+
+fn show_breaker(breaker: Breaker) -> String {
+    let Breaker { failure_ratio, window, pause_ms } = breaker;
+    format!("pauses a consumer for {} once {failure_ratio} of its last {window} failed", show_millis(pause_ms))
+}
+
 fn show(client: &Client, queue: &Queue) -> Result<(), Failure> {
     let (depth, rules, counters) = (&queue.depth, &queue.effective, &queue.counters);
     let retry = &rules.retry;
@@ -256,6 +268,10 @@ fn show(client: &Client, queue: &Queue) -> Result<(), Failure> {
         ("delay", rules.delay_ms.map(show_millis).unwrap_or_default()),
         ("max messages", rules.max_messages.map(|count| count.to_string()).unwrap_or_default()),
         ("max bytes", rules.max_bytes.map(show_bytes).unwrap_or_default()),
+        ("when full", rules.overflow.map(when_full).unwrap_or_default().to_owned()),
+        ("dedup window", rules.dedup_window_ms.map(show_millis).unwrap_or_default()),
+        ("breaker", rules.breaker.map(show_breaker).unwrap_or_default()),
+        ("expires", rules.expires_ms.map(show_millis).unwrap_or_default()),
         ("webhook", queue.config.webhook.as_ref().map(|webhook| webhook.url.clone()).unwrap_or_default()),
         (
             "since the start",

@@ -67,7 +67,10 @@ fn a_policy_gives_defaults_and_overrides_to_all_names_that_fit() {
         (&effective["ttl_ms"], &effective["max_bytes"], &effective["max_messages"]),
         (&json!(1000), &json!(1 << 20), &json!(1))
     );
+    assert_eq!(effective["overflow"], json!("reject"));
     assert_eq!(queue["config"]["max_messages"], json!(7), "what the definition says is kept");
+    let shown = server.run("queue show eu.orders");
+    assert!(shown.contains("policy") && shown.contains("new messages are refused"), "{shown}");
     // It is in force, for queues of before and after.
     api.text("queues/eu.orders", "1");
     api.publish_refused(429, "queue-full", "queues/eu.orders", &[json!({"text": "2"})]);

@@ -42,6 +42,8 @@ fn queue(name: &str, ready: u64) -> (String, QueueInfo) {
         config: QueueConfig::default(),
         rules,
         dead_letter: DeadLetterConfig::None,
+        dedup_window: None,
+        expires: None,
         policy: None,
         depth: QueueDepth { ready, oldest: Some(Timestamp(9_000)), ..QueueDepth::default() },
         counters: QueueCounters { acked: ready * 2, ..QueueCounters::default() },
