@@ -49,6 +49,6 @@ pub use errors::{
 pub use live::LiveSubscription;
 pub use receipt::{BadReceipt, Receipt};
 pub use session::{
-    Expect, ExpectOf, ProducerStamp, PublishOptions, PublishTo, Read, ReadAnswer, Receive, Redrive, Session,
+    Expect, ExpectOf, ProducerStamp, PublishOptions, PublishTo, Read, ReadAnswer, Receive, Redrive, Session, Started,
 };
 pub use users::{UserChange, UserInfo};

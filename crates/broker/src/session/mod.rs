@@ -9,9 +9,11 @@ mod limits;
 mod live;
 mod policies;
 mod publish;
+mod publish_each;
 mod queues;
 mod replay;
 mod stamps;
+mod started;
 mod topics;
 
 use std::sync::Arc;
@@ -26,6 +28,8 @@ use crate::definitions::DurabilityConfig;
 use crate::errors::AccessError;
 use crate::shared::{Namespace, Shared};
 use crate::views::{ReadFrom, Record};
+
+pub use started::Started;
 
 pub(crate) use admin::{Change, define_queue, define_topic, to_the_end};
 pub(crate) use bindings::router_binding;

@@ -64,8 +64,18 @@ impl Session {
         if let Some(expect) = &options.expect {
             return self.publish_expecting(to, messages, &options, expect).await;
         }
+        self.publish_prepared(to, &messages, &options).await
+    }
+
+    /// Publishes messages that were checked and have ids, all or none.
+    pub(super) async fn publish_prepared(
+        &self,
+        to: &PublishTo,
+        messages: &[Message],
+        options: &PublishOptions,
+    ) -> Result<Vec<Published>, PublishError> {
         for _ in 0..PUBLISH_TRIES {
-            let (transaction, placed, mut results, stamp) = match self.prepare_commit(to, &messages, &options)? {
+            let (transaction, placed, mut results, stamp) = match self.prepare_commit(to, messages, options)? {
                 Prepared::Commit(transaction, placed, results, stamp) => (transaction, placed, results, stamp),
                 Prepared::Wait => {
                     self.others_ended().await?;
@@ -191,7 +201,7 @@ impl Session {
     }
 
     /// Checks limits and quotas, and gives ids to messages that have none.
-    fn prepare(&self, messages: &mut [Message], now: Now) -> Result<(), PublishError> {
+    pub(super) fn prepare(&self, messages: &mut [Message], now: Now) -> Result<(), PublishError> {
         if self.shared().memory.is_high() {
             return Err(PublishError::Backpressure);
         }

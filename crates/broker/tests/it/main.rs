@@ -4,6 +4,7 @@ mod access;
 mod admin;
 mod consumers;
 mod dead_letters;
+mod each;
 mod faults;
 mod groups;
 mod harness;

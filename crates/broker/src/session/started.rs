@@ -1,0 +1,82 @@
+//! Operations that begin at the call, so that a caller can have many under way without a task for each.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use types::Message;
+
+use super::{PublishOptions, PublishTo, Session};
+use crate::errors::{PublishError, SettleError};
+use crate::queue::Settle;
+use crate::receipt::Receipt;
+use crate::views::Published;
+
+/// An operation that has begun: a future of its end. Awaiting the oldest of many wakes a task once for all that one round of the log
+/// ended. Dropping it does not take the operation back.
+#[must_use = "the end of the operation is told here"]
+pub struct Started<T> {
+    state: State<T>,
+}
+
+enum State<T> {
+    Ended(Option<T>),
+    UnderWay(Pin<Box<dyn Future<Output = T> + Send>>),
+}
+
+// What is in there is moved out or boxed, never pinned in place.
+impl<T> Unpin for Started<T> {}
+
+impl<T> Started<T> {
+    /// Begins: runs the operation to its first wait, which is behind the submission of its commit.
+    fn begin(operation: impl Future<Output = T> + Send + 'static) -> Self {
+        let mut operation: Pin<Box<dyn Future<Output = T> + Send>> = Box::pin(operation);
+        // Nobody waits yet: whoever does registers with the next poll.
+        let state = match operation.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(end) => State::Ended(Some(end)),
+            Poll::Pending => State::UnderWay(operation),
+        };
+        Self { state }
+    }
+}
+
+impl<T> Future for Started<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        match &mut self.state {
+            State::UnderWay(operation) => operation.as_mut().poll(context),
+            State::Ended(end) => end.take().map_or(Poll::Pending, Poll::Ready),
+        }
+    }
+}
+
+impl Session {
+    /// Begins [`publish`](Self::publish). Publishes of one caller take their offsets in the order of these calls.
+    pub fn start_publish(
+        &self,
+        to: PublishTo,
+        messages: Vec<Message>,
+        options: PublishOptions,
+    ) -> Started<Result<Vec<Published>, PublishError>> {
+        let session = self.clone();
+        Started::begin(async move { session.publish(&to, messages, options).await })
+    }
+
+    /// Begins [`publish_each`](Self::publish_each), in the order of these calls.
+    pub fn start_publish_each(
+        &self,
+        to: PublishTo,
+        messages: Vec<Message>,
+        options: PublishOptions,
+    ) -> Started<Vec<Result<Published, PublishError>>> {
+        let session = self.clone();
+        Started::begin(async move { session.publish_each(&to, messages, options).await })
+    }
+
+    /// Begins [`settle`](Self::settle).
+    pub fn start_settle(&self, settlements: Vec<(Receipt, Settle)>) -> Started<Vec<Result<(), SettleError>>> {
+        let session = self.clone();
+        Started::begin(async move { session.settle(settlements).await })
+    }
+}
