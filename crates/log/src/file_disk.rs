@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use types::disk::{Disk, DiskFile};
+use types::disk::{BULK_ALIGN, Disk, DiskFile};
 
 /// The file whose lock says that a process uses the directory.
 const LOCK_FILE: &str = "LOCK";
@@ -185,6 +185,33 @@ impl DiskFile for RealFile {
         Ok(())
     }
 
+    fn write_bulk(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if !is_aligned(bytes, offset) || set_direct(&self.0, true).is_err() {
+            return self.write_at(&[IoSlice::new(bytes)], offset);
+        }
+        let (mut left, mut at) = (bytes, offset);
+        let written = loop {
+            match rustix::io::pwrite(&self.0, left, at) {
+                Ok(0) => break Err(rustix::io::Errno::NOSPC),
+                Ok(count) => {
+                    left = left.get(count..).unwrap_or_default();
+                    at += count as u64;
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => break Err(error),
+            }
+            if !is_aligned(left, at) || left.is_empty() {
+                break Ok(());
+            }
+        };
+        set_direct(&self.0, false)?;
+        match written {
+            // Some file systems take the flag and refuse the write; and a rest may be no longer aligned.
+            Ok(()) | Err(rustix::io::Errno::INVAL) if !left.is_empty() => self.write_at(&[IoSlice::new(left)], at),
+            written => written.map_err(io::Error::from),
+        }
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
     }
@@ -203,6 +230,23 @@ impl DiskFile for RealFile {
     fn len_bytes(&self) -> io::Result<u64> {
         self.0.metadata().map(|data| data.len())
     }
+}
+
+fn is_aligned(bytes: &[u8], offset: u64) -> bool {
+    (bytes.as_ptr() as usize | bytes.len()).is_multiple_of(BULK_ALIGN) && offset.is_multiple_of(BULK_ALIGN as u64)
+}
+
+/// Has the file written past the system's cache, or no longer.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn set_direct(file: &File, direct: bool) -> rustix::io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(file)?;
+    let wanted = if direct { flags | rustix::fs::OFlags::DIRECT } else { flags - rustix::fs::OFlags::DIRECT };
+    rustix::fs::fcntl_setfl(file, wanted)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn set_direct(_file: &File, _direct: bool) -> rustix::io::Result<()> {
+    Err(rustix::io::Errno::NOTSUP)
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -257,6 +301,23 @@ mod tests {
         assert!(disk.free_bytes().is_some_and(|free| free > 0));
         disk.remove(Path::new("a/other")).unwrap();
         assert!(disk.open(Path::new("../x"), true).is_err() && disk.open(Path::new("/x"), true).is_err());
+    }
+
+    #[test]
+    fn bulk_is_written_as_it_is_aligned_or_not() {
+        let (_directory, disk) = disk();
+        let file = disk.open(Path::new("file"), true).unwrap();
+        let room: Vec<u8> = (0..16 * BULK_ALIGN).map(|at| (at / 7) as u8).collect();
+        let start = room.as_ptr().align_offset(BULK_ALIGN);
+        let whole = &room[start..start + 8 * BULK_ALIGN];
+        file.write_bulk(&whole[..4 * BULK_ALIGN], 0).unwrap();
+        file.write_bulk(&whole[4 * BULK_ALIGN..5 * BULK_ALIGN + 10], 4 * BULK_ALIGN as u64).unwrap();
+        file.write_bulk(&whole[5 * BULK_ALIGN + 10..], 5 * BULK_ALIGN as u64 + 10).unwrap();
+        file.sync_data().unwrap();
+        let mut back = vec![0; whole.len() + 1];
+        assert_eq!(file.read_at(&mut back, 0).unwrap(), whole.len());
+        assert_eq!(&back[..whole.len()], whole);
+        file.write_at(&[IoSlice::new(b"x")], 1).unwrap();
     }
 
     #[test]

@@ -1,22 +1,24 @@
 //! Writing a segment file.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use types::LogId;
-use types::disk::{Disk, DiskFile};
+use types::disk::{BULK_ALIGN, Disk, DiskFile};
 
 use super::log_data::Extent;
 use super::options::INDEX_STEP_BYTES;
 use super::segment::{
-    ENTRY_HEADER_BYTES, FILE_MAGIC, FILE_VERSION, IndexStep, SEGMENT_DIR, Segment, SegmentIndex, TRAILER_MAGIC, path_of,
+    ENTRY_HEADER_BYTES, FILE_HEADER_BYTES, FILE_MAGIC, FILE_VERSION, IndexStep, SEGMENT_DIR, Segment, SegmentIndex,
+    TRAILER_MAGIC, path_of,
 };
 use crate::batch::RecordBatch;
 
-/// Written at once.
+/// Written at once; a multiple of [`BULK_ALIGN`], so that all but the last piece can go past the system's cache.
 const WRITE_BYTES: usize = 1024 * 1024;
+
 /// A batch on its way into a segment.
 pub(super) struct Moved {
     pub(super) base: u64,
@@ -36,7 +38,7 @@ impl Moved {
 pub(super) struct SegmentWriter {
     id: u64,
     file: Arc<dyn DiskFile>,
-    buffer: Vec<u8>,
+    buffer: Buffer,
     written: u64,
     index: SegmentIndex,
 }
@@ -46,19 +48,32 @@ impl SegmentWriter {
     /// The operating system's.
     pub(super) fn create(disk: &dyn Disk, id: u64) -> io::Result<Self> {
         let file = disk.open(&path_of(id), true)?;
-        let mut buffer = Vec::with_capacity(WRITE_BYTES / 4);
-        buffer.extend_from_slice(FILE_MAGIC);
-        buffer.extend_from_slice(&FILE_VERSION.to_le_bytes());
-        buffer.extend_from_slice(&[0; 4]);
-        buffer.extend_from_slice(&id.to_le_bytes());
-        let crc = crc32c::crc32c(&buffer);
-        buffer.extend_from_slice(&[0; 4]);
-        buffer.extend_from_slice(&crc.to_le_bytes());
-        Ok(Self { id, file, buffer, written: 0, index: SegmentIndex::default() })
+        let mut header = Vec::with_capacity(FILE_HEADER_BYTES);
+        header.extend_from_slice(FILE_MAGIC);
+        header.extend_from_slice(&FILE_VERSION.to_le_bytes());
+        header.extend_from_slice(&[0; 4]);
+        header.extend_from_slice(&id.to_le_bytes());
+        let crc = crc32c::crc32c(&header);
+        header.extend_from_slice(&[0; 4]);
+        header.extend_from_slice(&crc.to_le_bytes());
+        let mut writer = Self { id, file, buffer: Buffer::new(), written: 0, index: SegmentIndex::default() };
+        writer.put(&header)?;
+        Ok(writer)
     }
 
     fn pos(&self) -> u64 {
-        self.written + self.buffer.len() as u64
+        self.written + self.buffer.filled().len() as u64
+    }
+
+    /// Adds bytes, and writes what fills the buffer.
+    fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            bytes = self.buffer.take_from(bytes);
+            if self.buffer.filled().len() == WRITE_BYTES {
+                self.flush()?;
+            }
+        }
+        Ok(())
     }
 
     /// Adds a batch; those of a log come together and in order.
@@ -93,15 +108,15 @@ impl SegmentWriter {
             }
         }
         let batch_len = u32::try_from(moved.bytes.len()).unwrap_or(u32::MAX);
-        self.buffer.extend_from_slice(&encode_entry(log, moved.base, moved.count, batch_len));
-        self.buffer.extend_from_slice(&moved.bytes);
-        if self.buffer.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
+        self.put(&encode_entry(log, moved.base, moved.count, batch_len))?;
+        self.put(&moved.bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if !self.buffer.is_empty() {
-            self.file.write_at(&[IoSlice::new(&self.buffer)], self.written)?;
-            self.written += self.buffer.len() as u64;
+        let filled = self.buffer.filled();
+        if !filled.is_empty() {
+            self.file.write_bulk(filled, self.written)?;
+            self.written += filled.len() as u64;
             self.buffer.clear();
         }
         Ok(())
@@ -114,17 +129,48 @@ impl SegmentWriter {
     pub(super) fn finish(mut self, disk: &dyn Disk) -> io::Result<(Arc<Segment>, SegmentIndex)> {
         let pos = self.pos();
         let footer = self.index.encode();
-        self.buffer.extend_from_slice(&footer);
-        self.buffer.extend_from_slice(TRAILER_MAGIC);
-        self.buffer.extend_from_slice(&self.id.to_le_bytes());
-        self.buffer.extend_from_slice(&pos.to_le_bytes());
-        self.buffer.extend_from_slice(&(footer.len() as u32).to_le_bytes());
-        self.buffer.extend_from_slice(&crc32c::crc32c(&footer).to_le_bytes());
+        self.put(&footer)?;
+        self.put(TRAILER_MAGIC)?;
+        self.put(&self.id.to_le_bytes())?;
+        self.put(&pos.to_le_bytes())?;
+        self.put(&(footer.len() as u32).to_le_bytes())?;
+        self.put(&crc32c::crc32c(&footer).to_le_bytes())?;
         self.flush()?;
         self.file.sync_data()?;
         disk.sync_dir(Path::new(SEGMENT_DIR))?;
         let segment = Segment { id: self.id, len_bytes: self.written, entries_end: pos };
         Ok((Arc::new(segment), self.index))
+    }
+}
+
+/// Up to [`WRITE_BYTES`], at an address that a write past the system's cache takes.
+struct Buffer {
+    room: Vec<u8>,
+    /// Where they begin. The room is never moved, since it never grows.
+    start: usize,
+}
+
+impl Buffer {
+    fn new() -> Self {
+        let mut room: Vec<u8> = Vec::with_capacity(WRITE_BYTES + BULK_ALIGN);
+        let start = room.as_ptr().align_offset(BULK_ALIGN).min(BULK_ALIGN);
+        room.resize(start, 0);
+        Self { room, start }
+    }
+
+    fn filled(&self) -> &[u8] {
+        self.room.get(self.start..).unwrap_or_default()
+    }
+
+    /// Takes what fits; gives the rest.
+    fn take_from<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let (now, later) = bytes.split_at(bytes.len().min(WRITE_BYTES - self.filled().len()));
+        self.room.extend_from_slice(now);
+        later
+    }
+
+    fn clear(&mut self) {
+        self.room.truncate(self.start);
     }
 }
 
