@@ -8,6 +8,8 @@
 mod consume;
 mod entities;
 mod filter;
+#[cfg(feature = "grpc")]
+pub mod grpc;
 mod info;
 mod message;
 mod problem;
