@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -30,7 +31,8 @@ pub struct PeerInfo {
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
-    _held: Held,
+    held: Held,
+    heard_bytes: Arc<AtomicU64>,
 }
 
 /// What a connection occupies while it lives.
@@ -38,7 +40,7 @@ pub struct Connection {
 pub(crate) struct Held {
     pub(crate) _permit: OwnedSemaphorePermit,
     pub(crate) _drain: TaskTrackerToken,
-    pub(crate) _open: crate::listener::Open,
+    pub(crate) open: crate::listener::Open,
 }
 
 #[derive(Debug)]
@@ -49,7 +51,13 @@ pub(crate) enum Stream {
 
 impl Connection {
     pub(crate) fn new(stream: Stream, held: Held) -> Self {
-        Self { stream, _held: held }
+        Self { stream, held, heard_bytes: Arc::default() }
+    }
+
+    /// How many bytes the client has sent so far, for whoever waits for it to say something at all.
+    #[must_use]
+    pub fn heard_bytes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.heard_bytes)
     }
 
     /// The protocol that client and server agreed on in the handshake (ALPN).
@@ -64,19 +72,36 @@ impl Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        let before = buf.filled().len();
+        let polled = match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
+        let read = buf.filled().len().saturating_sub(before) as u64;
+        if read > 0 {
+            self.heard_bytes.fetch_add(read, Ordering::Relaxed);
+            self.held.open.0.read_bytes.fetch_add(read, Ordering::Relaxed);
         }
+        polled
+    }
+}
+
+impl Connection {
+    fn written(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(written)) = &polled {
+            self.held.open.0.written_bytes.fetch_add(*written as u64, Ordering::Relaxed);
+        }
+        polled
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
+        let polled = match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        };
+        self.written(polled)
     }
 
     fn poll_write_vectored(
@@ -84,10 +109,11 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
+        let polled = match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
+        };
+        self.written(polled)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -36,6 +36,8 @@ pub struct ConnectionCounts {
     refused: AtomicU64,
     handshake_failed: AtomicU64,
     open: AtomicU64,
+    pub(crate) read_bytes: AtomicU64,
+    pub(crate) written_bytes: AtomicU64,
 }
 
 impl ConnectionCounts {
@@ -53,6 +55,16 @@ impl ConnectionCounts {
     #[must_use]
     pub fn handshake_failed(&self) -> u64 {
         self.handshake_failed.load(Ordering::Relaxed)
+    }
+    /// Bytes read from clients, after decryption.
+    #[must_use]
+    pub fn read_bytes(&self) -> u64 {
+        self.read_bytes.load(Ordering::Relaxed)
+    }
+    /// Bytes written to clients, before encryption.
+    #[must_use]
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes.load(Ordering::Relaxed)
     }
     /// There now, those included that are still in their handshake.
     #[must_use]
@@ -137,7 +149,7 @@ impl Listener {
                 }
                 continue;
             };
-            let held = Held { _permit: permit, _drain: drain.connection(), _open: Open::new(&self.counts) };
+            let held = Held { _permit: permit, _drain: drain.connection(), open: Open::new(&self.counts) };
             let (tls, counts, serve, drain) =
                 (self.options.tls.clone(), Arc::clone(&self.counts), serve.clone(), drain.clone());
             let listener = self.options.name;
@@ -194,7 +206,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 /// Keeps a connection in the count of open ones while it lives.
 #[derive(Debug)]
-pub(crate) struct Open(Arc<ConnectionCounts>);
+pub(crate) struct Open(pub(crate) Arc<ConnectionCounts>);
 
 impl Open {
     fn new(counts: &Arc<ConnectionCounts>) -> Self {

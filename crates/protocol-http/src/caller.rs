@@ -4,9 +4,7 @@ use api::{Permissions, TokenInfo};
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use broker::{AccessError, Credentials, Principal, Session};
+use broker::{Credentials, Principal, Session};
 use net::PeerInfo;
 
 use crate::app::App;
@@ -22,17 +20,10 @@ impl FromRequestParts<App> for Known {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
-        let credentials = credentials(parts)?;
-        if !matches!(credentials, Credentials::Password { .. }) {
-            return Ok(Self(app.broker.authenticate(&credentials)?));
-        }
-        // A password that was not checked lately costs tens of milliseconds of hashing, which must not hold up other requests.
-        let broker = app.broker.clone();
-        let checked = tokio::task::spawn_blocking(move || broker.authenticate(&credentials)).await;
-        checked
-            .map_err(|_| Failure::new(500, "internal", "the credentials could not be checked"))?
-            .map(Self)
-            .map_err(Into::into)
+        let authorization = parts.headers.get(AUTHORIZATION).map(|value| value.as_bytes());
+        let client_cn = parts.extensions.get::<PeerInfo>().and_then(|peer| peer.client_cn.as_deref());
+        let credentials = Credentials::of_request(authorization, client_cn)?;
+        Ok(Self(app.broker.login(credentials).await?))
     }
 }
 
@@ -46,27 +37,6 @@ impl FromRequestParts<App> for Caller {
         let namespace = path.iter().find(|(name, _)| *name == "ns").map_or("default", |(_, value)| value);
         Ok(Self(app.broker.session(&principal, namespace)?))
     }
-}
-
-/// The credentials of a request: what it says itself goes before the client's certificate.
-fn credentials(parts: &Parts) -> Result<Credentials, Failure> {
-    let Some(header) = parts.headers.get(AUTHORIZATION) else {
-        let name = parts.extensions.get::<PeerInfo>().and_then(|peer| peer.client_cn.as_deref());
-        return Ok(
-            name.map_or(Credentials::Anonymous, |name| Credentials::Certificate { common_name: name.to_owned() })
-        );
-    };
-    let wrong = || Failure::from(AccessError::Unauthenticated);
-    let (scheme, rest) = header.to_str().map_err(|_| wrong())?.split_once(' ').ok_or_else(wrong)?;
-    if scheme.eq_ignore_ascii_case("bearer") {
-        return Ok(Credentials::Token(rest.trim().to_owned()));
-    }
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return Err(wrong());
-    }
-    let decoded = BASE64.decode(rest.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(wrong)?;
-    let (user, password) = decoded.split_once(':').ok_or_else(wrong)?;
-    Ok(Credentials::Password { user: user.to_owned(), password: password.to_owned() })
 }
 
 /// A user as the API shows it.
@@ -105,30 +75,5 @@ pub(crate) fn user_change(change: api::UserChange) -> broker::UserChange {
             .map(|(namespace, given)| (namespace, given.map(permissions)))
             .collect(),
         tags: change.tags,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use axum::http::Request;
-
-    fn of(authorization: Option<&str>) -> Result<Credentials, Failure> {
-        let mut request = Request::builder();
-        if let Some(value) = authorization {
-            request = request.header(AUTHORIZATION, value);
-        }
-        credentials(&request.body(()).unwrap().into_parts().0)
-    }
-
-    #[test]
-    fn schemes_are_understood() {
-        assert!(matches!(of(None), Ok(Credentials::Anonymous)));
-        assert!(matches!(of(Some("bearer ph_a_b")), Ok(Credentials::Token(token)) if token == "ph_a_b"));
-        let basic = of(Some("Basic YTpiOmM="));
-        assert!(matches!(basic, Ok(Credentials::Password { user, password }) if user == "a" && password == "b:c"));
-        for bad in ["Basic", "Basic !", "Basic YQ==", "Digest x"] {
-            assert_eq!(of(Some(bad)).unwrap_err().0.status, 401, "{bad}");
-        }
     }
 }

@@ -1,11 +1,7 @@
 //! Serves a router on a listener: HTTP/1.1 and HTTP/2 on one port, with bounds on slow and greedy clients.
 
 use std::convert::Infallible;
-use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -14,7 +10,6 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use net::{Connection, Drain, Listener, PeerInfo};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tower::ServiceExt;
 
 /// How long a client may take to send a request's head, and how long an idle connection is kept between requests.
@@ -35,7 +30,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The bytes that tell HTTP/2 from HTTP/1.1: the length of its preface (RFC 9113, section 3.4).
-const PREFACE_BYTES: usize = 24;
+const PREFACE_BYTES: u64 = 24;
 
 /// The application protocols that a TLS listener for HTTP offers, the preferred first.
 pub const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
@@ -64,13 +59,12 @@ async fn serve_connection(connection: Connection, peer: PeerInfo, router: Router
         })
     };
     let builder = builder();
-    let read = Arc::new(AtomicUsize::new(0));
-    let counted = Counted { inner: connection, read: Arc::clone(&read) };
-    let served = builder.serve_connection_with_upgrades(TokioIo::new(counted), service);
+    let heard_bytes = connection.heard_bytes();
+    let served = builder.serve_connection_with_upgrades(TokioIo::new(connection), service);
     tokio::pin!(served);
     let result = tokio::select! {
         result = served.as_mut() => result,
-        () = silent(&read) => return,
+        () = silent(&heard_bytes) => return,
         () = drain.begun() => {
             served.as_mut().graceful_shutdown();
             served.await
@@ -84,51 +78,10 @@ async fn serve_connection(connection: Connection, peer: PeerInfo, router: Router
 
 /// Ends when the client has not even sent enough to tell its version of HTTP in the time for a head. The timeouts of [`builder`]
 /// begin only once the version is known.
-async fn silent(read: &AtomicUsize) {
+async fn silent(heard_bytes: &AtomicU64) {
     tokio::time::sleep(HEADER_TIMEOUT).await;
-    if read.load(Ordering::Relaxed) >= PREFACE_BYTES {
+    if heard_bytes.load(Ordering::Relaxed) >= PREFACE_BYTES {
         std::future::pending::<()>().await;
-    }
-}
-
-/// A connection that counts what was read.
-struct Counted {
-    inner: Connection,
-    read: Arc<AtomicUsize>,
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        self.read.fetch_add(buf.filled().len().saturating_sub(before), Ordering::Relaxed);
-        polled
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
 

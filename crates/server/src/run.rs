@@ -44,6 +44,7 @@ async fn serve(config: &Config, ready: impl FnOnce(&Server)) -> Result<Ended, St
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         http = server.http_url().as_deref().unwrap_or("off"),
+        grpc = server.grpc_url().as_deref().unwrap_or("off"),
         data = %config.data.display(),
         "ready"
     );

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use broker::{Broker, BrokerOptions};
 use net::{ClientCertificates, Drain, Drained, Listener, ListenerOptions, TlsFiles, TlsStore};
+use protocol_grpc::{Grpc, GrpcOptions};
 use protocol_http::HttpOptions;
 use protocol_http::webhook::{PushOptions, Pusher};
 use tokio::task::JoinHandle;
@@ -15,14 +16,16 @@ use types::clock::SystemClock;
 use crate::config::{Config, Listen};
 use crate::{Metrics, StartError, engine, first_user};
 
-/// The HTTP listener's setting, as errors name it.
+/// The listeners' settings, as errors name them.
 const HTTP_FLAG: &str = "--http";
+const GRPC_FLAG: &str = "--grpc";
 
 /// A running server.
 pub struct Server {
     broker: Broker,
     drain: Drain,
     http: Option<(SocketAddr, bool)>,
+    grpc: Option<(SocketAddr, bool)>,
     tasks: Vec<JoinHandle<()>>,
     pusher: Pusher,
     shutdown_limit: Duration,
@@ -35,21 +38,15 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let tls = tls(config)?;
-        let http = match &config.http {
-            Listen::Off => None,
-            Listen::At(address) => {
-                let options = ListenerOptions {
-                    name: "http",
-                    flag: HTTP_FLAG,
-                    tls: tls.clone(),
-                    max_connections: config.max_connections,
-                };
-                Some(Listener::bind(address, options).await?)
-            }
-        };
-        let http_address = http.as_ref().map(|listener| (listener.local_addr(), listener.is_tls()));
-        let beyond = http_address.map(|(address, _)| address).filter(|address| !address.ip().is_loopback());
+        let http_tls = tls(config, protocol_http::ALPN)?;
+        let grpc_tls = tls(config, protocol_grpc::ALPN)?;
+        let http = listener(config, &config.http, "http", HTTP_FLAG, http_tls.clone()).await?;
+        let grpc = listener(config, &config.grpc, "grpc", GRPC_FLAG, grpc_tls.clone()).await?;
+        let place = |listener: &Option<Listener>| listener.as_ref().map(|bound| (bound.local_addr(), bound.is_tls()));
+        let (http_address, grpc_address) = (place(&http), place(&grpc));
+        let beyond = [(HTTP_FLAG, http_address), (GRPC_FLAG, grpc_address)].into_iter().find_map(|(flag, place)| {
+            place.map(|(address, _)| (flag, address)).filter(|(_, address)| !address.ip().is_loopback())
+        });
 
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let broker = open_broker(config, Arc::clone(&clock), beyond).await?;
@@ -61,24 +58,36 @@ impl Server {
             clock: Arc::clone(&clock),
         };
         let pusher = Pusher::start(broker.clone(), push);
-        if let Some(store) = tls {
+        for store in [http_tls, grpc_tls].into_iter().flatten() {
             tasks.push(tokio::spawn(store.watch(drain.clone())));
         }
+        let named = [("http", &http), ("grpc", &grpc)].into_iter();
+        let counts: Vec<_> = named.filter_map(|(name, listener)| Some((name, listener.as_ref()?.counts()))).collect();
+        if let Some(listener) = grpc {
+            let grpc = Grpc::new(broker.clone(), GrpcOptions::new(Arc::clone(&clock)));
+            tasks.push(tokio::spawn(protocol_grpc::serve(listener, grpc, drain.clone())));
+        }
         if let Some(listener) = http {
-            let counts = vec![("http", listener.counts())];
             let metrics = Metrics::new(broker.clone(), Arc::clone(&clock), counts, config.metrics_max_entities);
             let mut options = HttpOptions::new(Arc::new(move || metrics.page()), clock);
             options.webhook_allow_private = config.webhook_allow_private;
             let router = protocol_http::router(broker.clone(), options);
             tasks.push(tokio::spawn(protocol_http::serve(listener, router, drain.clone())));
         }
-        Ok(Self { broker, drain, http: http_address, tasks, pusher, shutdown_limit: config.shutdown_limit })
+        let shutdown_limit = config.shutdown_limit;
+        Ok(Self { broker, drain, http: http_address, grpc: grpc_address, tasks, pusher, shutdown_limit })
     }
 
     /// Where the HTTP API is, if it is on.
     #[must_use]
     pub fn http_url(&self) -> Option<String> {
         self.http.map(|(address, tls)| format!("{}://{address}", if tls { "https" } else { "http" }))
+    }
+
+    /// Where the gRPC API is, if it is on. `grpcs` is with TLS.
+    #[must_use]
+    pub fn grpc_url(&self) -> Option<String> {
+        self.grpc.map(|(address, tls)| format!("{}://{address}", if tls { "grpcs" } else { "grpc" }))
     }
 
     /// The broker, for what runs in the same process.
@@ -98,18 +107,35 @@ impl Server {
     }
 }
 
-fn tls(config: &Config) -> Result<Option<Arc<TlsStore>>, StartError> {
+/// Binds a listener, if it is on.
+async fn listener(
+    config: &Config,
+    listen: &Listen,
+    name: &'static str,
+    flag: &'static str,
+    tls: Option<Arc<TlsStore>>,
+) -> Result<Option<Listener>, StartError> {
+    let Listen::At(address) = listen else { return Ok(None) };
+    let options = ListenerOptions { name, flag, tls, max_connections: config.max_connections };
+    Ok(Some(Listener::bind(address, options).await?))
+}
+
+fn tls(config: &Config, alpn: &[&[u8]]) -> Result<Option<Arc<TlsStore>>, StartError> {
     let (Some(certificate), Some(key)) = (config.tls_cert.clone(), config.tls_key.clone()) else { return Ok(None) };
     let clients = match config.tls_client_ca.clone() {
         None => ClientCertificates::Off,
         Some(authorities) if config.tls_client_required => ClientCertificates::Required(authorities),
         Some(authorities) => ClientCertificates::Optional(authorities),
     };
-    Ok(Some(TlsStore::open(TlsFiles { certificate, key, clients }, protocol_http::ALPN)?))
+    Ok(Some(TlsStore::open(TlsFiles { certificate, key, clients }, alpn)?))
 }
 
-/// Opens the broker, with its first user if one is configured. `beyond` is an address that others than this machine reach.
-async fn open_broker(config: &Config, clock: Arc<dyn Clock>, beyond: Option<SocketAddr>) -> Result<Broker, StartError> {
+/// Opens the broker, with its first user if one is configured. `beyond` is a listener that others than this machine reach.
+async fn open_broker(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    beyond: Option<(&'static str, SocketAddr)>,
+) -> Result<Broker, StartError> {
     let password = first_user::password(config)?;
     let anonymous = config.anonymous && (beyond.is_none() || config.insecure);
     let options = BrokerOptions { memory_high_bytes: config.memory_high.0, anonymous, auth_cache: config.auth_cache };
@@ -127,7 +153,7 @@ async fn open_broker(config: &Config, clock: Arc<dyn Clock>, beyond: Option<Sock
     }
     let refusal = match beyond {
         _ if broker.has_users() || anonymous => None,
-        Some(address) if config.anonymous => Some(StartError::Insecure { flag: HTTP_FLAG, address }),
+        Some((flag, address)) if config.anonymous => Some(StartError::Insecure { flag, address }),
         _ => Some(StartError::NobodyMayEnter),
     };
     match refusal {

@@ -3,6 +3,7 @@
 //! [`Users`] is the registry. It checks [`Credentials`] and gives a [`Principal`], and compiles what a principal may do in a
 //! namespace into [`Grants`], which are asked on every operation.
 
+mod authorization;
 mod cache;
 mod gate;
 mod glob;

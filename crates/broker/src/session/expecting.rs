@@ -24,12 +24,12 @@ impl Session {
     pub(super) async fn publish_expecting(
         &self,
         to: &PublishTo,
-        messages: Vec<Message>,
+        messages: &[Message],
         options: &PublishOptions,
         expect: &Expect,
     ) -> Result<Vec<Published>, PublishError> {
         let invalid = |why: &str| PublishError::Invalid { field: "expect".to_owned(), why: why.to_owned() };
-        let [message] = messages.as_slice() else {
+        let [message] = messages else {
             return Err(invalid("a conditional publish has exactly one message"));
         };
         if options.producer.is_some() {
@@ -69,14 +69,14 @@ impl Session {
                 return Err(PublishError::WrongVersion { actual });
             }
             let mut plan = Plan::new(self.shared(), self.now());
-            self.plan_for(&mut plan, Destination::Topic(Arc::clone(&topic)), &messages, Some(number))?;
+            self.plan_for(&mut plan, Destination::Topic(Arc::clone(&topic)), messages, Some(number))?;
             plan.expect_end(state.end);
             if plan.must_wait() {
                 drop(plan);
                 self.others_ended().await?;
                 continue;
             }
-            set_durability(&mut plan, &messages, options);
+            set_durability(&mut plan, messages, options);
             let mut transaction = Transaction::new();
             let (placed, mut results) = plan.into_transaction(&mut transaction);
             match transaction.commit(self.shared()).await {

@@ -41,7 +41,21 @@ impl Session {
     pub async fn publish(
         &self,
         to: &PublishTo,
-        messages: Vec<Message>,
+        mut messages: Vec<Message>,
+        options: PublishOptions,
+    ) -> Result<Vec<Published>, PublishError> {
+        self.publish_from(to, &mut messages, options).await
+    }
+
+    /// As [`publish`](Self::publish), but the messages stay with the caller, who may try again without the one that was refused. They have
+    /// ids then.
+    ///
+    /// # Errors
+    /// See [`PublishError`].
+    pub async fn publish_from(
+        &self,
+        to: &PublishTo,
+        messages: &mut [Message],
         options: PublishOptions,
     ) -> Result<Vec<Published>, PublishError> {
         let result = self.try_publish(to, messages, options).await;
@@ -56,11 +70,11 @@ impl Session {
     async fn try_publish(
         &self,
         to: &PublishTo,
-        mut messages: Vec<Message>,
+        messages: &mut [Message],
         options: PublishOptions,
     ) -> Result<Vec<Published>, PublishError> {
         let now = self.now();
-        self.prepare(&mut messages, now)?;
+        self.prepare(messages, now)?;
         if let Some(expect) = &options.expect {
             return self.publish_expecting(to, messages, &options, expect).await;
         }
@@ -193,6 +207,12 @@ impl Session {
             }
         }
         Err(failed(PublishError::Backpressure))
+    }
+
+    /// Whether publishers are held back for want of memory.
+    #[must_use]
+    pub fn is_held_back(&self) -> bool {
+        self.shared().memory.is_high()
     }
 
     /// Waits while publishers are held back for want of memory.

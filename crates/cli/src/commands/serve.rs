@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{ArgAction, PossibleValuesParser};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
-use server::config::{Listen, Loaded, SETTINGS, Sources};
+use server::config::{Loaded, SETTINGS, Sources};
 
 use crate::failure::{Exit, Failure};
 use crate::output;
@@ -104,10 +104,8 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
         server::config::Engine::Memory => "in memory, nothing is kept".to_owned(),
     };
     let ended = server::run(&config, |server| {
-        let place = match (&config.http, server.http_url()) {
-            (_, Some(url)) => url,
-            (Listen::Off, None) | (Listen::At(_), None) => "no listener".to_owned(),
-        };
+        let places: Vec<String> = [server.http_url(), server.grpc_url()].into_iter().flatten().collect();
+        let place = if places.is_empty() { "no listener".to_owned() } else { places.join(" ") };
         // Whoever started the server may not read this; that is no reason to end it.
         let _ = output::line(format!("posthouse {} ready: {place} ({stored})", env!("CARGO_PKG_VERSION")));
     })?;

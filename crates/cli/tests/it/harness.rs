@@ -16,6 +16,8 @@ pub(crate) fn posthouse() -> Command {
             command.env_remove(name);
         }
     }
+    // Servers of several tests run at a time; the default port is one.
+    command.env("POSTHOUSE_GRPC", "off");
     command
 }
 

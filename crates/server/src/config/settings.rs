@@ -100,6 +100,8 @@ settings! {
     "engine" "ENGINE" engine: Engine = Engine::Embedded;
     /// Where the HTTP API listens, or `off`. Port 0 lets the system choose; the line on standard output says which.
     "http" "HOST:PORT" http: Listen = Listen::default_http();
+    /// Where the gRPC API listens, or `off`. Port 0 lets the system choose; the line on standard output says which.
+    "grpc" "HOST:PORT" grpc: Listen = Listen::default_grpc();
     /// Open connections of a listener; one more is closed at once.
     "max_connections" "COUNT" max_connections: usize = net::limits::DEFAULT_MAX_CONNECTIONS;
     /// Listen beyond this machine although there are no users, so that everybody who reaches the port may do everything.

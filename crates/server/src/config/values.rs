@@ -45,6 +45,11 @@ impl Listen {
     pub(super) fn default_http() -> Self {
         "127.0.0.1:7070".parse().map_or(Self::Off, Self::At)
     }
+
+    /// The gRPC API's own place: loopback, port 7071.
+    pub(super) fn default_grpc() -> Self {
+        "127.0.0.1:7071".parse().map_or(Self::Off, Self::At)
+    }
 }
 
 impl SettingValue for Listen {

@@ -131,6 +131,8 @@ impl Snapshot {
                 ConnectionCounts::refused,
             ),
             ("posthouse_tls_handshakes_failed", "TLS handshakes that failed.", ConnectionCounts::handshake_failed),
+            ("posthouse_received_bytes", "Bytes read from clients.", ConnectionCounts::read_bytes),
+            ("posthouse_sent_bytes", "Bytes written to clients.", ConnectionCounts::written_bytes),
         ] {
             let values = self.listeners.iter().map(|(listener, counts)| (vec![("listener", *listener)], read(counts)));
             w.counter(name, help, values)?;

@@ -1,0 +1,143 @@
+//! Settlements of a consumer's stream: many frames a call, results in order.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use api::grpc as g;
+use broker::queue::Settle;
+use broker::{Receipt, Session, SettleError};
+
+use super::unsettled::Unsettled;
+use crate::failure::Failure;
+use crate::input::{self, How};
+use crate::limits::MAX_SETTLEMENTS;
+
+/// Settlements that are made durable in one call.
+pub(super) struct Batch {
+    /// Number of the settlement after the last one that is in it.
+    next: u64,
+    receipts: Vec<(Receipt, Settle)>,
+    /// Settlement and delivery of each receipt.
+    numbers: Vec<(u64, u64)>,
+    failures: Vec<g::StreamSettleFailure>,
+}
+
+/// What became of a batch.
+pub(super) struct Settled {
+    /// All settlements below this one are done.
+    pub(super) through: u64,
+    pub(super) failures: Vec<g::StreamSettleFailure>,
+}
+
+/// A batch under way.
+pub(super) type Settling = Pin<Box<dyn Future<Output = Settled> + Send>>;
+
+impl Batch {
+    /// Begins with the settlement of this number.
+    pub(super) fn new(next: u64) -> Self {
+        Self { next, receipts: Vec::new(), numbers: Vec::new(), failures: Vec::new() }
+    }
+
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether it is as large as one call should be.
+    pub(super) fn is_full(&self) -> bool {
+        self.receipts.len() + self.failures.len() >= MAX_SETTLEMENTS
+    }
+
+    /// Adds a frame's settlements. Leases are extended at once.
+    ///
+    /// # Errors
+    /// If the frame names too many deliveries; nothing of it was done.
+    pub(super) fn add(
+        &mut self,
+        settlements: Vec<g::StreamSettlement>,
+        unsettled: &mut Unsettled,
+        session: &Session,
+    ) -> Result<(), Failure> {
+        if settlements.iter().map(|given| 1 + given.deliveries.len() + given.ranges.len()).sum::<usize>()
+            > MAX_SETTLEMENTS
+        {
+            let why = format!("a frame settles at most {MAX_SETTLEMENTS} deliveries (MAX_SETTLEMENTS)");
+            return Err(Failure::too_large(why, "MAX_SETTLEMENTS"));
+        }
+        for given in settlements {
+            let number = self.next;
+            self.next += 1;
+            let g::StreamSettlement { action, deliveries, ranges, after_ms, error, extend_ms } = given;
+            let how = match input::how(action, after_ms, error, extend_ms) {
+                Ok(how) => how,
+                Err(failure) => {
+                    self.fail(number, 0, failure);
+                    continue;
+                }
+            };
+            for delivery in deliveries {
+                self.one(number, delivery, &how, unsettled, session, false);
+            }
+            for range in ranges {
+                if range.first == 0 || range.first > range.last || range.last >= unsettled.next() {
+                    let why = "a range is of deliveries of this stream, the first not behind the last";
+                    self.fail(number, range.last, Failure::invalid("ranges", why));
+                    continue;
+                }
+                for delivery in unsettled.within(range.first, range.last) {
+                    self.one(number, delivery, &how, unsettled, session, true);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn one(
+        &mut self,
+        number: u64,
+        delivery: u64,
+        how: &How,
+        unsettled: &mut Unsettled,
+        session: &Session,
+        may_be_gone: bool,
+    ) {
+        let unknown = || Failure::from(SettleError::Lease(broker::queue::LeaseError::Unknown));
+        match how {
+            How::Settle(settle) => match unsettled.take(delivery) {
+                Some(receipt) => {
+                    self.receipts.push((receipt, settle.clone()));
+                    self.numbers.push((number, delivery));
+                }
+                None if may_be_gone => {}
+                None => self.fail(number, delivery, unknown()),
+            },
+            How::Extend(by) => match unsettled.get(delivery) {
+                Some(receipt) => {
+                    if let Err(error) = session.extend(receipt, *by) {
+                        self.fail(number, delivery, error.into());
+                    }
+                }
+                None if may_be_gone => {}
+                None => self.fail(number, delivery, unknown()),
+            },
+        }
+    }
+
+    fn fail(&mut self, settlement: u64, delivery: u64, failure: Failure) {
+        self.failures.push(g::StreamSettleFailure { settlement, delivery, problem: Some(failure.problem()) });
+    }
+
+    /// Makes it durable.
+    pub(super) fn settle(self, session: Session) -> Settling {
+        Box::pin(async move {
+            let Self { next, receipts, numbers, mut failures } = self;
+            let results = if receipts.is_empty() { Vec::new() } else { session.settle(receipts).await };
+            for ((settlement, delivery), result) in numbers.into_iter().zip(results) {
+                if let Err(error) = result {
+                    let problem = Some(Failure::from(error).problem());
+                    failures.push(g::StreamSettleFailure { settlement, delivery, problem });
+                }
+            }
+            Settled { through: next, failures }
+        })
+    }
+}
