@@ -26,6 +26,12 @@ const PROOFS: &[Proof] = &[
         settings: &[("POSTHOUSE_PROOF_SEEDS", "200")],
     },
     Proof {
+        name: "log-cut",
+        proves: "a data file cut at any byte is told at each start and by `log verify`, or has lost nothing",
+        arguments: &["test", "--release", "-p", "log", "--test", "it", "--", "--ignored", "--nocapture", "cut"],
+        settings: &[],
+    },
+    Proof {
         name: "kill-9",
         proves: "the real binary, killed in a loop under load, keeps each confirmed message",
         arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "kill"],
