@@ -1,6 +1,8 @@
 //! From messages and a destination to a plan: which batch goes to which log and queue. The plan reserves what it needs; it is then
 //! committed as one, or dropped as one.
 
+mod dead_letter;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -8,8 +10,7 @@ use log::Durability;
 use types::{EntityId, Message, MessageId, Now, Offset};
 
 use crate::dedup::{Dedup, DedupFull, DedupHash};
-use crate::definitions::DeadLetterConfig;
-use crate::errors::{PublishError, StorageError};
+use crate::errors::PublishError;
 use crate::filter::MessageFields;
 use crate::live::LiveBuffer;
 use crate::queues::QueueOwner;
@@ -18,6 +19,8 @@ use crate::shared::{Namespace, Shared};
 use crate::topics::{Topic, dedup_record, from_place};
 use crate::transaction::{Encoded, Owned, Selected, Spot, Transaction};
 use crate::views::{Position, Published};
+
+pub(crate) use dead_letter::DeadLetterPlan;
 
 /// What a publish leads to. Dropped without [`into_transaction`](Self::into_transaction), it gives back what it reserved.
 pub(crate) struct Plan {
@@ -70,18 +73,6 @@ struct TopicShare {
 struct Reached {
     queues: Vec<(Arc<QueueOwner>, Vec<u32>)>,
     logs: Vec<(Arc<Topic>, Vec<u32>)>,
-}
-
-/// What becomes of a dead letter.
-pub(crate) enum DeadLetterPlan {
-    /// It goes there.
-    Ready(Box<Plan>),
-    /// Its target is missing, or has no room now.
-    Later,
-    /// Its target leads only to where it may not go.
-    Loops,
-    /// Its target is a topic that leads to nothing that keeps it.
-    Nowhere,
 }
 
 /// Where to find the positions of what was written.
@@ -206,50 +197,6 @@ impl Plan {
         let first = self.begin_results(messages);
         let all: Vec<usize> = (0..messages.len()).collect();
         self.fan_out(namespace, messages, &all, first);
-    }
-
-    /// A plan for a dead letter, which may not go to a queue of these names.
-    ///
-    /// # Errors
-    /// If the message cannot be encoded.
-    pub(crate) fn dead_letter(
-        shared: &Arc<Shared>,
-        source: &QueueOwner,
-        target: &DeadLetterConfig,
-        mut message: Message,
-        avoid: &[String],
-        now: Now,
-    ) -> Result<DeadLetterPlan, StorageError> {
-        let Some(namespace) = shared.namespace_by_id(source.namespace) else { return Ok(DeadLetterPlan::Later) };
-        let mut plan = Self::new(shared, now);
-        plan.avoid = avoid.to_vec();
-        message.dedup_id = None;
-        let result = match target {
-            DeadLetterConfig::None => return Ok(DeadLetterPlan::Later),
-            DeadLetterConfig::Queue(name) if avoid.contains(name) => return Ok(DeadLetterPlan::Loops),
-            DeadLetterConfig::Queue(name) => match namespace.queue(name) {
-                Some(queue) => plan.for_queue(&queue, &[message]),
-                None => return Ok(DeadLetterPlan::Later),
-            },
-            DeadLetterConfig::Topic { topic, subject } => match namespace.topic(topic) {
-                Some(topic) => {
-                    if let Some(subject) = subject {
-                        message.subject = bytes::Bytes::copy_from_slice(subject.as_bytes());
-                    }
-                    plan.for_topic(&namespace, &topic, &[message], None)
-                }
-                None => return Ok(DeadLetterPlan::Later),
-            },
-        };
-        match result {
-            Ok(()) if plan.queues.is_empty() && plan.topics.is_empty() => {
-                Ok(if plan.avoided { DeadLetterPlan::Loops } else { DeadLetterPlan::Nowhere })
-            }
-            Ok(()) => Ok(DeadLetterPlan::Ready(Box::new(plan))),
-            Err(PublishError::QueueFull { .. } | PublishError::DedupFull { .. }) => Ok(DeadLetterPlan::Later),
-            Err(PublishError::Storage(error)) => Err(error),
-            Err(error) => Err(StorageError::Unavailable(error.to_string())),
-        }
     }
 
     /// The only partition's share, for a conditional publish: it is refused if the log's end is not this.
