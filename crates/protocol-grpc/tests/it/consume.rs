@@ -147,7 +147,7 @@ async fn a_stream_that_ends_gives_its_deliveries_back() {
         assert_eq!(depth(&server, "q").in_flight, 2);
         match how {
             "closed" => drop(send),
-            "dropped" => drop(answers),
+            "dropped" => drop((answers, send)),
             _ => drop((server_of, send, answers)),
         }
         soon(async {

@@ -79,7 +79,7 @@ impl Server {
     }
 
     pub(crate) fn session(&self) -> Session {
-        self.broker.session(&broker::Principal::internal(), "default").unwrap()
+        self.broker.internal_session("default").unwrap()
     }
 
     pub(crate) async fn queue(&self, name: &str) {
