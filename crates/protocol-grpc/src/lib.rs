@@ -5,6 +5,7 @@
 //!
 //! Architecture invariant: this crate maps gRPC to the broker's words and decides nothing. It never names another protocol's crate.
 
+mod admin;
 mod app;
 mod caller;
 mod consume;
@@ -12,7 +13,9 @@ mod failure;
 mod health;
 mod input;
 pub mod limits;
+mod live;
 mod publish;
+mod replay;
 mod serve;
 mod stall;
 mod views;

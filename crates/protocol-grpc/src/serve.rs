@@ -23,7 +23,7 @@ use crate::limits::{
     MAX_RESET_STREAMS, MAX_SEND_BYTES, MAX_STREAMS, PING_INTERVAL, PING_TIMEOUT, STREAM_WINDOW_BYTES,
 };
 use crate::stall::{Calls, Watched};
-use crate::{consume, publish};
+use crate::{admin, consume, live, publish, replay};
 
 /// The length of HTTP/2's preface (RFC 9113, section 3.4).
 const PREFACE_BYTES: u64 = 24;
@@ -49,6 +49,9 @@ impl Grpc {
         }
         let routes = Routes::new(service!(publisher_server::PublisherServer, publish::Publishing(app.clone())))
             .add_service(service!(consumer_server::ConsumerServer, consume::Consuming(app.clone())))
+            .add_service(service!(reader_server::ReaderServer, replay::Reading(app.clone())))
+            .add_service(service!(live_server::LiveServer, live::Living(app.clone())))
+            .add_service(service!(admin_server::AdminServer, admin::Administration(app)))
             .add_service(tonic_health::pb::health_server::HealthServer::new(HealthOf(broker)));
         Self { routes: with_reflection(routes).prepare() }
     }
