@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use broker::definitions::{BindingConfig, BindingTarget, QueueConfig, TopicConfig};
 use broker::queue::{ConsumerRules, Credit, Settle};
+use broker::views::Published;
 use broker::{
-    Broker, BrokerOptions, ConsumerOptions, Credentials, PublishOptions, PublishTo, Receipt, Session, Started,
+    Broker, BrokerOptions, ConsumerOptions, Credentials, PublishError, PublishOptions, PublishTo, Receipt, Session,
+    Started,
 };
 use log::{EmbeddedLog, EmbeddedOptions, FileDisk};
 use tokio::time::Instant;
@@ -27,13 +29,14 @@ const MAX_WAITING: u64 = 3_000_000;
 const QUEUES: usize = 1_000;
 const FAN_OUT: usize = 10;
 
-const CASES: [(&str, &str); 9] = [
+const CASES: [(&str, &str); 10] = [
     ("batch1000", "publish, 1,000 a call, 4 calls under way"),
     ("batch100", "publish, 100 a call, 10 calls under way"),
     ("each1000", "publish_each, 1,000 a call, 2 calls under way"),
     ("single", "publish, 1 a call, 1,000 calls under way"),
     ("appenders", "publish, 64 tasks that each wait for one message"),
     ("queues", "publish, 1 a call to 1,000 queues in turn, 1,000 calls under way"),
+    ("eachto", "publish_each_to, 1,000 messages to 1,000 queues a call, 2 calls under way"),
     ("fanout", "publish through a topic to 10 queues, 1,000 a call, 4 calls under way"),
     ("consume", "consume and settle, credit 1,000"),
     ("both", "publish 1,000 a call beside consume and settle"),
@@ -98,16 +101,26 @@ async fn run(bench: &Bench, name: &str) -> Result<Figure, Failure> {
         "batch1000" => publish(bench, |_| &queue, 1_000, 4).await,
         "batch100" => publish(bench, |_| &queue, 100, 10).await,
         "single" => publish(bench, |_| &queue, 1, 1_000).await,
-        "each1000" => publish_each(bench, &queue).await,
+        "each1000" => {
+            let begin = |options| bench.session.start_publish_each(queue.clone(), bench.messages(1_000), options);
+            publish_each(bench, begin).await
+        }
         "appenders" => appenders(bench, &queue).await,
-        "queues" => {
+        "queues" | "eachto" => {
             let mut all = Vec::with_capacity(QUEUES);
             for number in 0..QUEUES {
                 let name = format!("q-{number}");
                 bench.session.declare_queue(&name, QueueConfig::default(), false).await?;
                 all.push(PublishTo::Queue(name));
             }
-            publish(bench, |number| all.get(number % QUEUES).unwrap_or(&queue), 1, 1_000).await
+            if name == "queues" {
+                return publish(bench, |number| all.get(number % QUEUES).unwrap_or(&queue), 1, 1_000).await;
+            }
+            let begin = |options| {
+                let publishes = all.iter().cloned().zip(bench.messages(QUEUES)).collect();
+                bench.session.start_publish_each_to(publishes, options)
+            };
+            publish_each(bench, begin).await
         }
         "fanout" => {
             bench.session.declare_topic("t", TopicConfig::default(), false).await?;
@@ -173,13 +186,15 @@ async fn next<T>(under_way: &mut VecDeque<Started<T>>) -> Result<T, Failure> {
     Ok(under_way.pop_front().ok_or("nothing is under way")?.await)
 }
 
-async fn publish_each(bench: &Bench, to: &PublishTo) -> Result<Figure, Failure> {
+async fn publish_each(
+    bench: &Bench,
+    begin: impl Fn(PublishOptions) -> Started<Vec<Result<Published, PublishError>>>,
+) -> Result<Figure, Failure> {
     let meter = Meter::start(bench);
     let (mut under_way, mut count) = (VecDeque::new(), 0);
     while meter.is_running(count) {
         while under_way.len() < 2 {
-            let options = PublishOptions::default();
-            under_way.push_back(bench.session.start_publish_each(to.clone(), bench.messages(1_000), options));
+            under_way.push_back(begin(PublishOptions::default()));
         }
         for end in next(&mut under_way).await? {
             end?;

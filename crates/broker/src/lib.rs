@@ -15,6 +15,7 @@ pub mod filter;
 pub mod group;
 mod groups;
 pub mod idempotence;
+mod ids;
 pub mod live;
 mod memory;
 mod meta;

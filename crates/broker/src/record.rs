@@ -72,8 +72,12 @@ impl Payload {
 /// its own size, and hold few of a batch when they sort by priority or time: sharing, each of them would keep its whole batch.
 const MAX_SHARED_FACTOR: usize = 2;
 
+/// Bytes that a record of a message without headers may take beyond its own, and each header. Too few cost a copy, too many memory.
+const ROOM_BYTES: usize = 96;
+const HEADER_ROOM_BYTES: usize = 8;
+
 /// What routing and queues look at, without the message.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Meta {
     pub(crate) delta: u32,
     pub(crate) position: RecordPosition,
@@ -85,26 +89,48 @@ pub(crate) struct Meta {
     pub(crate) arrived: Timestamp,
 }
 
-/// Encodes messages into one batch. `index_subject`: a message without a key is indexed under its subject.
-pub(crate) fn encode(messages: &[Message], arrived: Timestamp, index_subject: bool) -> Result<RecordBatch, BuildError> {
-    let bytes: usize = messages.iter().map(|message| message.weight_bytes() + 160).sum();
-    let options = BatchOptions { base_timestamp_ms: Some(arrived.0), ..BatchOptions::default() };
-    let mut builder = BatchBuilder::with_capacity(options, bytes);
-    let mut scratch = Scratch::default();
-    for message in messages {
-        push(&mut builder, &mut scratch, message, arrived, index_subject)?;
-    }
-    builder.finish()
-}
-
-fn push(
-    builder: &mut BatchBuilder,
-    scratch: &mut Scratch,
-    message: &Message,
+/// Encodes messages into one batch, and says of each what [`metas`] would read from it. `index_subject`: a message without a key is
+/// indexed under its subject.
+pub(crate) fn encode(
+    messages: &[Message],
     arrived: Timestamp,
     index_subject: bool,
-) -> Result<(), BuildError> {
-    let mut headers = Vec::with_capacity(8 + message.headers.len());
+) -> Result<(RecordBatch, Vec<Meta>), BuildError> {
+    let room = |message: &Message| message.weight_bytes() + ROOM_BYTES + message.headers.len() * HEADER_ROOM_BYTES;
+    let bytes: usize = messages.iter().map(room).sum();
+    let options = BatchOptions { base_timestamp_ms: Some(arrived.0), ..BatchOptions::default() };
+    let mut builder = BatchBuilder::with_capacity(options, bytes);
+    let start = builder.len_bytes();
+    let mut metas = Vec::with_capacity(messages.len());
+    let mut scratch = Scratch::default();
+    let mut headers = Vec::with_capacity(OWN.len());
+    for (delta, message) in (0..).zip(messages) {
+        let position = RecordPosition(u32::try_from(builder.len_bytes() - start).unwrap_or(u32::MAX));
+        let weight = push(&mut builder, &mut scratch, &mut headers, message, arrived, index_subject)?;
+        metas.push(Meta {
+            delta,
+            position,
+            key: message.key.as_deref().map(hash_key),
+            priority: message.priority.unwrap_or(0),
+            not_before: message.not_before,
+            expires_at: message.expires_at,
+            weight: u32::try_from(weight).unwrap_or(u32::MAX),
+            arrived,
+        });
+    }
+    Ok((builder.finish()?, metas))
+}
+
+/// Encodes one message; gives the bytes that it took.
+fn push<'a>(
+    builder: &mut BatchBuilder,
+    scratch: &mut Scratch,
+    headers: &mut Vec<(&'a str, Option<Part<'a>>)>,
+    message: &'a Message,
+    arrived: Timestamp,
+    index_subject: bool,
+) -> Result<usize, BuildError> {
+    headers.clear();
     scratch.arena.clear();
     match &message.id {
         Some(MessageId::Uuid(uuid)) => headers.push((UUID, Some(Part::Bytes(uuid)))),
@@ -152,7 +178,7 @@ fn push(
     }
     let arena = scratch.arena.as_slice();
     let headers = headers.iter().map(|(name, part)| (name.as_bytes(), part.as_ref().map(|part| part.get(arena))));
-    builder.push(None, arrived.0, key.map(|key| &key[..]), message.body.as_deref(), headers).map(|_| ())
+    builder.push(None, arrived.0, key.map(|key| &key[..]), message.body.as_deref(), headers)
 }
 
 /// Room for header values that are made while encoding.
@@ -325,5 +351,43 @@ impl Meta {
         }
         let alone = |block| Payload { block: Arc::new(block), position: RecordPosition(0) };
         block.alone(self.position).map_or_else(|_| self.shared(block), alone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_record_as_it_is_written_is_what_is_read_from_it() {
+        let text = |text: &str| Some(Text::from(text));
+        let messages = [
+            Message::new("", ""),
+            Message { id: Some(MessageId::Uuid([7; 16])), ..Message::new("orders.created", "body") },
+            Message {
+                key: Some("key".into()),
+                priority: Some(9),
+                expires_at: Some(Timestamp(-5)),
+                ..Message::default()
+            },
+            Message {
+                not_before: Some(Timestamp(i64::MAX)),
+                headers: vec![(Text::from("a"), Value::int(3)), (Text::from("b"), Value::Null)],
+                content_type: text("text/plain"),
+                dedup_id: text("once"),
+                durable: false,
+                ..Message::new("s", vec![1; 5000])
+            },
+        ];
+        for index_subject in [false, true] {
+            let (batch, said) = encode(&messages, Timestamp(1_700_000_000_123), index_subject).unwrap();
+            let block = batch.block().unwrap();
+            assert_eq!(said, metas(&block).unwrap());
+            for (message, meta) in messages.iter().zip(&said) {
+                let mut read = decode(&block.record_from(meta.position).unwrap());
+                assert_eq!(read.timestamp.take(), Some(Timestamp(1_700_000_000_123)));
+                assert_eq!(read, *message);
+            }
+        }
     }
 }

@@ -16,6 +16,7 @@ use crate::broker::BrokerOptions;
 use crate::definitions::{BindingConfig, DeadLetterConfig, NamespaceConfig};
 use crate::errors::StorageError;
 use crate::groups::GroupOwner;
+use crate::ids::IdMaker;
 use crate::live::LiveTable;
 use crate::memory::MemoryGauge;
 use crate::queues::QueueOwner;
@@ -58,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) memory: Arc<MemoryGauge>,
     pub(crate) alarm: Arc<Alarm>,
     pub(crate) totals: Totals,
+    pub(crate) ids: IdMaker,
     pub(crate) changes: watch::Sender<u64>,
     pub(crate) closed: AtomicBool,
     deferred: Mutex<Vec<Deferred>>,
@@ -236,6 +238,7 @@ impl Shared {
             memory: Arc::new(MemoryGauge::new(options.memory_high_bytes)),
             alarm: Arc::default(),
             totals: Totals::default(),
+            ids: IdMaker::new(),
             changes: watch::Sender::new(0),
             closed: AtomicBool::new(false),
             deferred: Mutex::default(),

@@ -14,7 +14,7 @@ use types::{Epoch, LogId, Message, Now, Offset};
 use crate::dedup::DedupHash;
 use crate::errors::StorageError;
 use crate::live::LiveBuffer;
-use crate::queue::{Departure, Out, Purge, RetryRecord};
+use crate::queue::{Departure, Out, Purge, RetryRecord, Run};
 use crate::queues::QueueOwner;
 use crate::record::{Meta, Payload};
 use crate::shared::Shared;
@@ -70,6 +70,10 @@ pub(crate) struct Encoded {
     pub(crate) batch: RecordBatch,
     pub(crate) block: Arc<RecordBlock>,
     pub(crate) metas: Vec<Meta>,
+    /// Of all records.
+    weight: u64,
+    /// No record has a time of its own: without rules of the queue's, they are ready as they come.
+    is_plain: bool,
 }
 
 /// Why a commit did not end well.
@@ -121,18 +125,12 @@ impl Encoded {
     /// # Errors
     /// Says in words what cannot be encoded.
     pub(crate) fn new(messages: &[Message], now: Now, index_subject: bool) -> Result<Self, String> {
-        let batch = crate::record::encode(messages, now.wall, index_subject).map_err(|error| error.to_string())?;
-        Self::from_batch(batch).map_err(|error| error.to_string())
-    }
-
-    /// Reads what machines must know of a batch.
-    ///
-    /// # Errors
-    /// If a record is malformed.
-    pub(crate) fn from_batch(batch: RecordBatch) -> Result<Self, log::batch::BatchError> {
-        let block = Arc::new(batch.block()?);
-        let metas = crate::record::metas(&block)?;
-        Ok(Self { batch, block, metas })
+        let encoded = crate::record::encode(messages, now.wall, index_subject).map_err(|error| error.to_string())?;
+        let (batch, metas) = encoded;
+        let block = Arc::new(batch.block().map_err(|error| error.to_string())?);
+        let weight = metas.iter().map(|meta| u64::from(meta.weight)).sum();
+        let is_plain = metas.iter().all(|meta| meta.not_before.is_none());
+        Ok(Self { batch, block, metas, weight, is_plain })
     }
 
     fn chosen<'a>(&'a self, selected: &'a Selected) -> Box<dyn Iterator<Item = &'a Meta> + 'a> {
@@ -144,6 +142,9 @@ impl Encoded {
 
     /// Number and weight of the chosen records.
     pub(crate) fn load(&self, selected: &Selected) -> (u64, u64) {
+        if selected.is_none() {
+            return (self.metas.len() as u64, self.weight);
+        }
         self.chosen(selected).fold((0, 0), |(count, bytes), meta| (count + 1, bytes + u64::from(meta.weight)))
     }
 
@@ -350,8 +351,14 @@ fn finish(shared: &Arc<Shared>, after: Vec<After>, written: &[Written]) {
                 let mut guard = queue.lock(now);
                 guard.confirm_dedup(&dedup);
                 let sorts = queue.sorts();
-                for meta in batch.chosen(&selected) {
-                    guard.enqueue(meta.arrival(written.base, &batch.block, sorts));
+                let arrival = |meta: &Meta| meta.arrival(written.base, &batch.block, sorts);
+                match batch.metas.first() {
+                    Some(first) if selected.is_none() && !sorts && batch.is_plain => {
+                        let (count, weight) = batch.load(&selected);
+                        let run = Run { first: written.base, count, weight, arrived: first.arrived };
+                        guard.enqueue_run(run, batch.metas.iter().map(arrival));
+                    }
+                    _ => batch.chosen(&selected).for_each(|meta| guard.enqueue(arrival(meta))),
                 }
             }
             After::Departed { queue, offsets, .. } => {

@@ -30,14 +30,19 @@ impl Ages {
     }
 
     pub(super) fn add(&mut self, arrived: Timestamp) {
+        self.add_many(arrived, 1);
+    }
+
+    /// Counts messages that came in at the same time.
+    pub(super) fn add_many(&mut self, arrived: Timestamp, count: u64) {
         let number = arrived.0.div_euclid(self.width_ms);
-        let fresh = Slot { number, first: arrived, count: 1 };
+        let fresh = Slot { number, first: arrived, count };
         match self.slots.back_mut() {
-            Some(last) if last.number == number => last.meet(arrived),
+            Some(last) if last.number == number => last.meet(arrived, count),
             Some(last) if last.number > number => match self.slots.binary_search_by_key(&number, |slot| slot.number) {
                 Ok(at) => {
                     if let Some(slot) = self.slots.get_mut(at) {
-                        slot.meet(arrived);
+                        slot.meet(arrived, count);
                     }
                 }
                 Err(at) => self.slots.insert(at, fresh),
@@ -97,9 +102,9 @@ impl Ages {
 }
 
 impl Slot {
-    fn meet(&mut self, arrived: Timestamp) {
+    fn meet(&mut self, arrived: Timestamp, count: u64) {
         // An empty slot in the middle begins anew.
         self.first = if self.count == 0 { arrived } else { self.first.min(arrived) };
-        self.count += 1;
+        self.count += count;
     }
 }

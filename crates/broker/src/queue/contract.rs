@@ -325,6 +325,13 @@ pub enum QueueEvent {
         /// Which.
         offset: Offset,
     },
+    /// Messages that follow each other came in.
+    EnqueuedRun {
+        /// The first of them.
+        first: Offset,
+        /// How many.
+        count: u64,
+    },
     /// A message went to a consumer.
     Delivered {
         /// Which.

@@ -28,6 +28,7 @@ mod paging;
 mod ready;
 mod retry;
 mod rules;
+mod run;
 mod settle;
 mod time;
 
@@ -37,3 +38,4 @@ mod tests;
 pub use browse::{BrowseEntry, BrowseState};
 pub use contract::*;
 pub use machine::Queue;
+pub use run::Run;

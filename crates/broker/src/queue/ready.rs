@@ -1,6 +1,7 @@
 //! Ready messages: per priority level a window of entries in log order, and a bitmap of those that wait in the log only.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 use roaring::RoaringTreemap;
 
@@ -136,6 +137,32 @@ impl<P> Ready<P> {
         if let Some(own) = self.levels.get_mut(level) {
             own.insert(entry);
             self.held += 1;
+        }
+    }
+
+    /// Whether something in memory or to be read stands at or behind this offset.
+    pub(super) fn is_held_beyond(&self, offset: u64) -> bool {
+        self.levels.iter().any(|level| level.last() >= Some(offset) || level.unheld.max() >= Some(offset))
+    }
+
+    /// Adds messages that stand behind all others, if there is one level only: as many in memory as the window takes.
+    pub(super) fn add_run(&mut self, run: Range<u64>, entries: impl Iterator<Item = Arrival<P>>, memory: &mut Memory) {
+        let Some(level) = self.levels.first_mut() else { return };
+        // Behind one that must be read anyway, an entry would only take the place of an earlier one.
+        let room = if level.unheld.is_empty() { memory.window.saturating_sub(self.held) } else { 0 };
+        let held = room.min(usize::try_from(run.end - run.start).unwrap_or(usize::MAX));
+        level.run.extend(entries.take(held).map(|mut entry| {
+            memory.admit(&mut entry);
+            entry
+        }));
+        self.held += held;
+        level.unheld.insert_range(run.start + held as u64..run.end);
+    }
+
+    /// Adds messages that are not in memory, to the lowest level.
+    pub(super) fn add_unheld_run(&mut self, run: Range<u64>) {
+        if let Some(level) = self.levels.first_mut() {
+            level.unheld.insert_range(run);
         }
     }
 

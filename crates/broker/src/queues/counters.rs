@@ -21,6 +21,7 @@ impl Meter {
     pub(crate) fn count(&mut self, event: &QueueEvent) {
         match event {
             QueueEvent::Enqueued { .. } => self.counters.enqueued += 1,
+            QueueEvent::EnqueuedRun { count, .. } => self.counters.enqueued += count,
             QueueEvent::Delivered { .. } => self.counters.delivered += 1,
             QueueEvent::Acked { .. } => self.counters.acked += 1,
             QueueEvent::Failed { .. } => self.counters.failed += 1,

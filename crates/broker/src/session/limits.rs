@@ -1,4 +1,4 @@
-//! The limits of a message that hold for all protocols, and the ids of those that have none.
+//! The limits of a message that hold for all protocols.
 
 use bytes::Bytes;
 use types::limits::{
@@ -8,17 +8,6 @@ use types::{Message, MessageId, Text, Value};
 
 use crate::errors::PublishError;
 use crate::record::is_own_header;
-
-/// Gives ids to messages that have none: UUIDs of version 7 that follow each other.
-pub(super) fn give_ids(messages: &mut [Message]) {
-    let mut next = None;
-    for message in messages.iter_mut().filter(|message| message.id.is_none()) {
-        let number = next.unwrap_or_else(|| uuid::Uuid::now_v7().as_u128());
-        message.id = Some(MessageId::Uuid(number.to_be_bytes()));
-        // The low 62 bits are random; a run of a publish's length hardly ever carries out of them.
-        next = Some((number & !0x3fff_ffff_ffff_ffff) | (number.wrapping_add(1) & 0x3fff_ffff_ffff_ffff));
-    }
-}
 
 pub(super) fn within(
     what: &'static str,

@@ -53,7 +53,7 @@ struct KnownGrants {
 }
 
 /// Where a publish goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PublishTo {
     /// Through a topic, by its bindings.
     Topic(String),

@@ -8,7 +8,7 @@ use log::{Durability, Refusal};
 use types::limits::{DEFAULT_MAX_BODY_BYTES, MAX_BODY_BYTES, MAX_PUBLISH_BYTES, MAX_PUBLISH_MESSAGES};
 use types::{EntityId, Message, Now};
 
-use super::limits::{check, check_body, give_ids, within};
+use super::limits::{check, check_body, within};
 use super::stamps::{Stamp, Stamped};
 use super::{PublishOptions, PublishTo, Session};
 use crate::access::Action;
@@ -78,7 +78,7 @@ impl Session {
         if let Some(expect) = &options.expect {
             return self.publish_expecting(to, messages, &options, expect).await;
         }
-        self.publish_prepared(to, &messages, &options).await
+        self.publish_prepared(to, &messages, &options, now).await
     }
 
     /// Publishes messages that were checked and have ids, all or none.
@@ -87,12 +87,14 @@ impl Session {
         to: &PublishTo,
         messages: &[Message],
         options: &PublishOptions,
+        mut now: Now,
     ) -> Result<Vec<Published>, PublishError> {
         for _ in 0..PUBLISH_TRIES {
-            let (transaction, placed, mut results, stamp) = match self.prepare_commit(to, messages, options)? {
+            let (transaction, placed, mut results, stamp) = match self.prepare_commit(to, messages, options, now)? {
                 Prepared::Commit(transaction, placed, results, stamp) => (transaction, placed, results, stamp),
                 Prepared::Wait => {
                     self.others_ended().await?;
+                    now = self.now();
                     continue;
                 }
             };
@@ -102,7 +104,7 @@ impl Session {
                     return Ok(results);
                 }
                 // A queue or topic on the way was deleted meanwhile: without it, perhaps.
-                Err(CommitFailure::Refused(Refusal::NoSuchLog(_))) => {}
+                Err(CommitFailure::Refused(Refusal::NoSuchLog(_))) => now = self.now(),
                 Err(failure) => return Err(storage(failure)),
             }
         }
@@ -115,8 +117,8 @@ impl Session {
         to: &PublishTo,
         messages: &[Message],
         options: &PublishOptions,
+        now: Now,
     ) -> Result<Prepared, PublishError> {
-        let now = self.now();
         let mut transaction = Transaction::new();
         let mut plan = Plan::new(self.shared(), now);
         let mut stamp = match self.stamp(to, messages, options, now)? {
@@ -248,12 +250,12 @@ impl Session {
         // What is stored is counted once a second; until then each publish counts as it comes.
         self.space.stored_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.shared().totals.published_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        give_ids(messages);
+        self.shared().ids.give(messages, now.wall);
         Ok(())
     }
 
     /// Adds messages to a plan.
-    fn plan(
+    pub(super) fn plan(
         &self,
         plan: &mut Plan,
         to: &PublishTo,

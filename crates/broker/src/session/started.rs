@@ -74,6 +74,16 @@ impl Session {
         Started::begin(async move { session.publish_each(&to, messages, options).await })
     }
 
+    /// Begins [`publish_each_to`](Self::publish_each_to), in the order of these calls.
+    pub fn start_publish_each_to(
+        &self,
+        publishes: Vec<(PublishTo, Message)>,
+        options: PublishOptions,
+    ) -> Started<Vec<Result<Published, PublishError>>> {
+        let session = self.clone();
+        Started::begin(async move { session.publish_each_to(publishes, options).await })
+    }
+
     /// Begins [`settle`](Self::settle).
     pub fn start_settle(&self, settlements: Vec<(Receipt, Settle)>) -> Started<Vec<Result<(), SettleError>>> {
         let session = self.clone();

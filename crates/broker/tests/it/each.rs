@@ -75,3 +75,31 @@ async fn calls_under_way_at_once_keep_the_order_in_which_they_began() {
     assert!(second.await.iter().all(Result::is_ok));
     assert_eq!(depth(&session, "q"), (0, 0, 0, 0), "one that nobody waits for ends all the same");
 }
+
+#[tokio::test]
+async fn messages_to_many_queues_end_each_for_itself() {
+    let bench = Bench::new();
+    let session = bench.session();
+    queue(&session, "a", QueueConfig::default()).await;
+    queue(&session, "b", QueueConfig { max_messages: Some(2), ..QueueConfig::default() }).await;
+    let names = ["a", "b", "nowhere", "a", "b", "b", "a"];
+    let mut publishes: Vec<_> = names.iter().map(|name| to(name)).zip(numbered(0..7)).collect();
+    publishes[3].1.headers.push(("ph-subject".into(), "reserved".into()));
+    let ends = session.publish_each_to(publishes, PublishOptions::default()).await;
+    let words = ends.iter().map(|end| match end {
+        Ok(published) => {
+            if published.queues == 1 {
+                "taken"
+            } else {
+                "lost"
+            }
+        }
+        Err(PublishError::NotFound { .. }) => "missing",
+        Err(PublishError::Invalid { .. }) => "invalid",
+        Err(PublishError::QueueFull { .. }) => "full",
+        Err(_) => "other",
+    });
+    assert_eq!(words.collect::<Vec<_>>(), ["taken", "taken", "missing", "invalid", "taken", "full", "taken"]);
+    assert_eq!(bodies(&receive(&session, "a", 10).await), ["0", "6"]);
+    assert_eq!(bodies(&receive(&session, "b", 10).await), ["1", "4"]);
+}

@@ -252,13 +252,16 @@ impl Core {
             intake.waiting_bytes -= cost;
             intake.last_under_way = intake.under_way;
         }
+        self.stats.commits.fetch_add(count as u64, Ordering::Relaxed);
+        let now = instant();
         for (commit, outcome) in ends {
-            self.stats.commits.fetch_add(1, Ordering::Relaxed);
-            self.stats.commit_times.add(commit.queued_at);
+            self.stats.commit_times.add_at(commit.queued_at, now);
             (commit.done)(outcome);
         }
         // IMPORTANT: only now, or the refusal of a later commit could be heard before the end of these.
-        self.intake.lock().under_way -= count;
+        let mut intake = self.intake.lock();
+        intake.under_way -= count;
+        self.under_way.store(intake.under_way, Ordering::Release);
     }
 
     fn fail(&self, commits: Vec<Pending>, reason: &str) {

@@ -1,5 +1,6 @@
 //! The committer's thread: when it writes a round, and when it waits.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::MutexGuard;
@@ -48,11 +49,20 @@ impl Core {
         }
         let deadline = instant() + (last_sync / GATHER_PART).min(GATHER_MOST);
         intake.wake_at = expected;
-        while intake.under_way < expected && intake.stage == Stage::Open && instant() < deadline {
-            if deadline - instant() > SLEEP_ABOVE {
+        while intake.under_way < expected && intake.stage == Stage::Open {
+            let left = deadline.saturating_duration_since(instant());
+            if left.is_zero() {
+                break;
+            }
+            if left > SLEEP_ABOVE {
                 self.work.wait_until(&mut intake, deadline);
             } else {
-                MutexGuard::unlocked(&mut intake, std::thread::yield_now);
+                // Those waited for need the lock.
+                MutexGuard::unlocked(&mut intake, || {
+                    while self.under_way.load(Ordering::Acquire) < expected && instant() < deadline {
+                        std::thread::yield_now();
+                    }
+                });
             }
         }
         intake.wake_at = usize::MAX;

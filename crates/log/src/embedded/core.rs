@@ -1,7 +1,7 @@
 //! What the engine's threads and callers share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use types::disk::Disk;
@@ -28,6 +28,10 @@ pub(super) struct Core {
     /// Bytes of free space under which appends are refused.
     pub(super) reserve_bytes: u64,
     pub(super) intake: Mutex<Intake>,
+    /// `Intake::under_way`, for who only looks.
+    pub(super) under_way: AtomicUsize,
+    /// Some log may need its keys: batches must be decoded when they come in. Never taken back before a restart.
+    pub(super) has_keys: AtomicBool,
     /// Wakes the committer.
     pub(super) work: Condvar,
     pub(super) writer: Mutex<Writer>,
@@ -63,14 +67,17 @@ impl Core {
     pub(super) fn submit(&self, draft: Result<Draft, Refusal>, done: Completion) {
         let queued_at = instant();
         let draft = draft.and_then(|draft| self.check_keys(draft));
-        let refused = {
+        let (refused, wakes) = {
             let mut intake = self.intake.lock();
             let refused = intake.submit(draft, done, queued_at);
-            if refused.is_ok() && (intake.queue.len() == 1 || intake.under_way == intake.wake_at) {
-                self.work.notify_one();
-            }
-            refused
+            self.under_way.store(intake.under_way, Ordering::Release);
+            let wakes = refused.is_ok() && (intake.queue.len() == 1 || intake.under_way == intake.wake_at);
+            (refused, wakes)
         };
+        // Without the lock: whoever is woken wants it at once.
+        if wakes {
+            self.work.notify_one();
+        }
         if let Err((refusal, done)) = refused {
             done(CommitOutcome::Refused(refusal));
         }
@@ -79,6 +86,15 @@ impl Core {
     /// Refuses batches that cannot be decoded where keys matter. Decoding is no work to do under the lock, so the lock is taken
     /// once more; a configuration that gets in between finds the batch skipped by the index.
     fn check_keys(&self, draft: Draft) -> Result<Draft, Refusal> {
+        let brings_keys = |target: &DraftTarget| match &target.action {
+            Action::Create(config) | Action::Configure(config) => needs_keys(config),
+            _ => false,
+        };
+        if draft.targets.iter().any(brings_keys) {
+            self.has_keys.store(true, Ordering::Release);
+        } else if !self.has_keys.load(Ordering::Acquire) {
+            return Ok(draft);
+        }
         let concerned: Vec<u32> = {
             let intake = self.intake.lock();
             let needs = |log: LogId| {

@@ -1,11 +1,11 @@
 //! A commit made ready outside the lock: checked as far as it can be without knowing the logs, its payloads told apart.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use bytes::Bytes;
 use types::{Epoch, LogId, Offset};
 
+use super::number_map::NumberMap;
 use crate::batch::RecordBatch;
 use crate::{Append, Commit, Durability, LogConfig, Operation, Refusal};
 
@@ -85,7 +85,7 @@ impl Draft {
 #[derive(Default)]
 struct Payloads {
     all: Vec<DraftPayload>,
-    known: HashMap<(usize, usize), u32>,
+    known: NumberMap<(usize, usize), u32>,
 }
 
 impl Payloads {

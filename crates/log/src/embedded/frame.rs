@@ -288,14 +288,18 @@ pub(super) fn decode_config(from: &mut Decoder<'_>) -> Option<LogConfig> {
     Some(LogConfig { label, cleanup, key_index, volatile, apart })
 }
 
-/// Encodes a commit's targets: the payloads' lengths, then the operations, each with the payload number that it has on the disk.
-pub(super) fn encode_targets<'a>(payloads: &[u32], ops: impl ExactSizeIterator<Item = (&'a Op, u32)>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(8 + 8 * payloads.len() + 16 * ops.len());
+/// Encodes a commit's targets: the payloads' lengths, then `count` operations, each with the payload number that it has on the disk.
+pub(super) fn encode_targets<'a>(
+    payloads: impl ExactSizeIterator<Item = u32>,
+    count: usize,
+    ops: impl Iterator<Item = (&'a Op, u32)>,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(16 + 8 * payloads.len() + 16 * count);
     put_varint(&mut out, payloads.len() as u64);
     for len in payloads {
-        put_varint(&mut out, u64::from(*len));
+        put_varint(&mut out, u64::from(len));
     }
-    put_varint(&mut out, ops.len() as u64);
+    put_varint(&mut out, count as u64);
     for (op, payload) in ops {
         op.encode(payload, &mut out);
     }
@@ -355,7 +359,7 @@ mod tests {
             Op::Boot,
         ];
         let payload = |op: &Op| if let Op::Append(append) = op { append.payload } else { 0 };
-        let bytes = encode_targets(&[100, 2000], ops.iter().map(|op| (op, payload(op))));
+        let bytes = encode_targets([100, 2000].into_iter(), ops.len(), ops.iter().map(|op| (op, payload(op))));
         assert_eq!(Targets::decode(&bytes), Some(Targets { payloads: vec![100, 2000], ops }));
         for cut in 0..bytes.len() {
             assert_eq!(Targets::decode(bytes.get(..cut).unwrap()), None, "cut at {cut}");

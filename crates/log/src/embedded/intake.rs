@@ -1,6 +1,6 @@
 //! The queue of commits: where they are checked, get their offsets, and wait for the committer.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use roaring::RoaringTreemap;
@@ -8,7 +8,7 @@ use types::{Epoch, LogId, Offset};
 
 use super::draft::{Action, Draft, DraftPayload, DraftTarget, MAX_OFFSET};
 use super::frame::{AppendOp, Op, encode_targets, frame_bytes_for};
-use super::stats::instant;
+use super::number_map::NumberMap;
 use crate::{Completion, Durability, LogConfig, Refusal, Written};
 
 /// A log as the next commit finds it: with everything under way counted.
@@ -47,7 +47,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    fn empty() -> Self {
+    fn empty(queued_at: Instant) -> Self {
         Self {
             ops: Vec::new(),
             payloads: Vec::new(),
@@ -58,7 +58,7 @@ impl Pending {
             durability: Durability::Memory,
             written: Vec::new(),
             refused: None,
-            queued_at: instant(),
+            queued_at,
             done: Box::new(|_| {}),
         }
     }
@@ -83,7 +83,7 @@ pub(super) struct Full {
 }
 
 pub(super) struct Intake {
-    pub(super) heads: HashMap<LogId, Head>,
+    pub(super) heads: NumberMap<LogId, Head>,
     pub(super) removed: RoaringTreemap,
     pub(super) queue: VecDeque<Pending>,
     /// Of commits queued or being written.
@@ -112,7 +112,7 @@ struct Undo {
 impl Intake {
     pub(super) fn new(max_waiting_bytes: u64, max_frame_bytes: u64) -> Self {
         Self {
-            heads: HashMap::new(),
+            heads: NumberMap::default(),
             removed: RoaringTreemap::new(),
             queue: VecDeque::new(),
             waiting_bytes: 0,
@@ -135,12 +135,13 @@ impl Intake {
         done: Completion,
         queued_at: Instant,
     ) -> Result<(), (Refusal, Completion)> {
-        let pending = match draft.and_then(|draft| self.take(draft)) {
-            Ok(pending) => Pending { queued_at, done, ..pending },
+        let empty = Pending::empty(queued_at);
+        let pending = match draft.and_then(|draft| self.take(draft, empty)) {
+            Ok(pending) => Pending { done, ..pending },
             // Refused commits end in their turn too; but when the engine is behind, closed or broken, a queue of them would
             // have no bound.
             Err(refusal) if self.under_way == 0 || is_at_once(&refusal) => return Err((refusal, done)),
-            Err(refusal) => Pending { queued_at, done, refused: Some(refusal), ..Pending::empty() },
+            Err(refusal) => Pending { done, refused: Some(refusal), ..Pending::empty(queued_at) },
         };
         self.waiting_bytes += pending.cost_bytes;
         self.under_way += 1;
@@ -148,10 +149,10 @@ impl Intake {
         Ok(())
     }
 
-    fn take(&mut self, draft: Draft) -> Result<Pending, Refusal> {
+    fn take(&mut self, draft: Draft, empty: Pending) -> Result<Pending, Refusal> {
         self.check_health(&draft)?;
         let mut undo = Undo { heads: Vec::new(), removed: Vec::new() };
-        let pending = self.assign(draft, &mut undo);
+        let pending = self.assign(draft, empty, &mut undo);
         if pending.is_err() {
             for (log, head) in undo.heads.into_iter().rev() {
                 match head {
@@ -186,7 +187,7 @@ impl Intake {
         matches!(target.action, Action::Append { .. }) && !is_volatile()
     }
 
-    fn assign(&mut self, draft: Draft, undo: &mut Undo) -> Result<Pending, Refusal> {
+    fn assign(&mut self, draft: Draft, empty: Pending, undo: &mut Undo) -> Result<Pending, Refusal> {
         let Draft { durability, payloads, targets, .. } = draft;
         let mut ops = Vec::with_capacity(targets.len());
         let mut written = Vec::with_capacity(targets.len());
@@ -205,21 +206,20 @@ impl Intake {
             written.push(place);
         }
         let of = |index: &u32| payloads.get(*index as usize).map_or(0, |payload| payload.bytes.len());
-        let lens: Vec<u32> = on_disk.iter().map(|index| u32::try_from(of(index)).unwrap_or(u32::MAX)).collect();
-        let payload_bytes: u64 = lens.iter().copied().map(u64::from).sum();
-        let logged_ops: Vec<(&Op, u32)> =
-            ops.iter().zip(&logged).filter_map(|(op, number)| number.map(|number| (op, number))).collect();
-        let (targets, frame_bytes) = if logged_ops.is_empty() {
+        let lens = on_disk.iter().map(|index| u32::try_from(of(index)).unwrap_or(u32::MAX));
+        let payload_bytes: u64 = lens.clone().map(u64::from).sum();
+        let count = logged.iter().filter(|number| number.is_some()).count();
+        let (targets, frame_bytes) = if count == 0 {
             (Vec::new(), 0)
         } else {
-            let targets = encode_targets(&lens, logged_ops.into_iter());
+            let logged_ops = ops.iter().zip(&logged).filter_map(|(op, number)| number.map(|number| (op, number)));
+            let targets = encode_targets(lens, count, logged_ops);
             let frame_bytes = frame_bytes_for(targets.len(), payload_bytes);
             (targets, frame_bytes)
         };
         let all_bytes: usize = payloads.iter().map(|payload| payload.bytes.len()).sum();
         let cost_bytes = frame_bytes.max(all_bytes as u64);
         self.check_size(cost_bytes)?;
-        let empty = Pending::empty();
         Ok(Pending { ops, payloads, on_disk, targets, frame_bytes, cost_bytes, durability, written, ..empty })
     }
 

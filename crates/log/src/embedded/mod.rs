@@ -26,6 +26,7 @@ mod locations;
 mod log_data;
 mod maintenance;
 mod mover;
+mod number_map;
 mod offline;
 mod options;
 mod published;

@@ -1,6 +1,6 @@
 //! What readers see: the logs as of the last round that ended.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use roaring::RoaringTreemap;
@@ -9,6 +9,7 @@ use types::{Epoch, LogId};
 use super::frame::{AppendOp, Op};
 use super::locations::Location;
 use super::log_data::LogData;
+use super::number_map::NumberMap;
 use super::options::MAX_FAULTS;
 use super::recent::Recent;
 use super::segment::Segment;
@@ -36,7 +37,7 @@ pub(super) struct Payload {
 /// The state that replay gives. Behind one lock; nothing under it touches the disk.
 #[derive(Debug)]
 pub(super) struct Published {
-    pub(super) logs: HashMap<LogId, Box<LogData>>,
+    pub(super) logs: NumberMap<LogId, Box<LogData>>,
     /// Ids that are not used again.
     pub(super) removed: RoaringTreemap,
     /// How far the write-ahead log is applied.
@@ -52,7 +53,7 @@ pub(super) struct Published {
 impl Published {
     pub(super) fn new(recent_bytes: u64) -> Self {
         Self {
-            logs: HashMap::new(),
+            logs: NumberMap::default(),
             removed: RoaringTreemap::new(),
             position: Position::default(),
             oldest_seq: 1,

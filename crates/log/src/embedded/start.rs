@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::mpsc::sync_channel;
 
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -154,10 +154,13 @@ pub(super) fn assemble(disk: Arc<dyn Disk>, options: EmbeddedOptions, recovered:
     wal.free.extend(usable.into_iter().map(Arc::new));
     let reserve_bytes = options.reserve(disk.free_bytes().unwrap_or(u64::MAX).saturating_add(own_bytes));
     let has_damage = published.damaged_logs() > 0;
+    let has_keys = intake.heads.values().any(|head| head.needs_keys);
     let core = Core {
         disk,
         reserve_bytes,
         intake: Mutex::new(intake),
+        under_way: AtomicUsize::new(0),
+        has_keys: AtomicBool::new(has_keys),
         work: Condvar::new(),
         writer: Mutex::new(writer),
         published: RwLock::new(published),

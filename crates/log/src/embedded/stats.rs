@@ -19,7 +19,12 @@ pub(super) struct Histogram {
 
 impl Histogram {
     pub(super) fn add(&self, since: Instant) {
-        let us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.add_at(since, instant());
+    }
+
+    /// Adds the time from `since` to `now`.
+    pub(super) fn add_at(&self, since: Instant, now: Instant) {
+        let us = u64::try_from(now.saturating_duration_since(since).as_micros()).unwrap_or(u64::MAX);
         let bucket = EngineState::LATENCY_BOUNDS_US.partition_point(|bound| *bound < us);
         if let Some(count) = self.counts.get(bucket) {
             count.fetch_add(1, Relaxed);

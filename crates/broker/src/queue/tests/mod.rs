@@ -4,6 +4,7 @@ mod examples;
 mod memory;
 mod model;
 mod random;
+mod runs;
 
 use std::time::Duration;
 

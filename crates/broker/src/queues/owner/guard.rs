@@ -11,7 +11,7 @@ use types::{Now, Offset};
 
 use super::{AUTO_ACK_CONSUMER, Inner, NEVER, PULL_CONSUMER, PULL_RULES, QueueOwner, WaitSlot, Waiter};
 use crate::dedup::DedupHash;
-use crate::queue::{Arrival, AttachError, ConsumerId, ConsumerRules, Out};
+use crate::queue::{Arrival, AttachError, ConsumerId, ConsumerRules, Out, Run};
 use crate::record::Payload;
 
 /// A locked queue.
@@ -38,6 +38,12 @@ impl<'a> QueueGuard<'a> {
     pub(crate) fn enqueue(&mut self, arrival: Arrival<Payload>) {
         let now = self.now;
         self.inner.machine.enqueue(now, arrival);
+    }
+
+    /// Takes messages that follow each other.
+    pub(crate) fn enqueue_run(&mut self, run: Run, arrivals: impl Iterator<Item = Arrival<Payload>>) {
+        let now = self.now;
+        self.inner.machine.enqueue_run(now, run, arrivals);
     }
 
     pub(crate) fn departed(&mut self, offset: Offset) {
