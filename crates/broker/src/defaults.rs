@@ -43,7 +43,7 @@ pub const PRIORITY_LEVELS: u16 = 1;
 /// endpoint that fails nearly always, as one that is down does; single bad messages do not open it.
 pub const PUSH_BREAKER: BreakerConfig = BreakerConfig { failure_ratio: 0.8, window: 10, pause_ms: 5_000 };
 /// Entries of a queue that are held in memory.
-pub const WINDOW: usize = 64 * 1024;
+pub const WINDOW: usize = 32 * 1024;
 /// Bytes of messages of a queue that are held in memory.
 pub const WINDOW_BYTES: u64 = 8 * 1024 * 1024;
 /// Largest message body, in bytes.

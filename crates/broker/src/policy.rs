@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use types::limits::MAX_IN_FLIGHT;
+
 use crate::access::NamePattern;
 use crate::defaults;
 use crate::definitions::{
@@ -168,6 +170,7 @@ pub fn resolve_queue(name: &str, own: &QueueConfig, policies: &Policies, namespa
         breaker: breaker.map(breaker_rules),
         window: defaults::WINDOW,
         window_bytes: defaults::WINDOW_BYTES,
+        max_in_flight: MAX_IN_FLIGHT,
     };
     let durability = match first(&over.durability, &own.durability, &default.durability) {
         _ if own.volatile => DurabilityConfig::Memory,

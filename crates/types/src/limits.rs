@@ -130,6 +130,8 @@ pub const MAX_DEDUP_WINDOW: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub const MAX_TOPIC_CAPTURES: usize = 64;
 /// Header names that begin so are Posthouse's own.
 pub const RESERVED_HEADER_PREFIX: &str = "ph-";
+/// Most deliveries of one queue that are out at a time; no more are handed out until some are settled or their leases run out.
+pub const MAX_IN_FLIGHT: usize = 1_000_000;
 /// Most messages of one receive or browse.
 pub const MAX_RECEIVE_MESSAGES: usize = 1_000;
 /// Longest wait of one receive, read or fetch.

@@ -52,7 +52,8 @@ fn where_nobody_says_anything_the_defaults_hold() {
         max_bytes: None,
         overflow: Overflow::Reject,
         breaker: None,
-        window: 65_536,
+        max_in_flight: 1_000_000,
+        window: 32_768,
         window_bytes: 8 * 1024 * 1024,
     };
     let expected = ResolvedQueue {

@@ -50,8 +50,8 @@ impl<P> Queue<P> {
         for offset in self.keys.entries() {
             seen.insert(offset, BrowseState::Parked);
         }
-        for out in self.leases.iter() {
-            seen.insert(out.arrival.offset.0, BrowseState::InFlight);
+        for offset in self.leases.offsets() {
+            seen.insert(offset, BrowseState::InFlight);
         }
         let wanted = seen.range(from.0..).take(max);
         wanted.map(|(offset, state)| self.browsed(Offset(*offset), *state)).collect()
@@ -90,8 +90,8 @@ impl<P> Queue<P> {
         let messages = self.counts.waiting();
         let weight = std::mem::take(&mut self.counts.waiting_bytes);
         (self.counts.ready, self.counts.delayed, self.counts.parked) = (0, 0, 0);
-        let out = self.leases.iter().map(|out| out.arrival.offset.0);
-        let keep: RoaringTreemap = out.chain(self.leaving.keys().copied()).collect();
+        let mut keep = self.leases.offsets().clone();
+        keep.extend(self.leaving.keys().copied());
         self.ready.clear();
         self.unsorted.clear();
         self.delays.clear();
@@ -102,12 +102,12 @@ impl<P> Queue<P> {
         self.failures.retain(|offset, _| keep.contains(*offset));
         self.seen &= &keep;
         self.ages = super::ages::Ages::new();
-        for out in self.leases.iter() {
-            self.ages.add(out.arrival.arrived);
-            if let Some(key) = out.arrival.key
+        for (lease, out) in self.leases.iter() {
+            self.ages.add(out.arrived);
+            if let Some(key) = out.key
                 && self.rules.keyed
             {
-                self.keys.begin(key, out.arrival.offset.0);
+                self.keys.begin(key, lease.offset.0);
             }
         }
         if messages > 0 {

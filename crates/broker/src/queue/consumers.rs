@@ -1,16 +1,12 @@
 //! Who takes messages from the queue, and whose turn it is.
 
 use std::cmp::Reverse;
-use std::collections::VecDeque;
 
 use types::Monotonic;
 
 use super::breaker::Breaker;
 use super::memory::NumberMap;
 use super::{AttachError, ConsumerId, ConsumerRules};
-
-/// Deliveries remembered beyond those still out before the settled ones are swept.
-const SLACK: usize = 64;
 
 /// One consumer.
 #[derive(Debug)]
@@ -21,9 +17,7 @@ pub(super) struct Consumer {
     ready: bool,
     /// Grows with every consumer that attaches.
     order: u64,
-    /// Its deliveries, ascending by serial, with settled ones still among them: (serial, offset).
-    deliveries: VecDeque<(u64, u64)>,
-    /// How many of them are out.
+    /// How many of its deliveries are out.
     out: usize,
 }
 
@@ -46,7 +40,7 @@ impl Consumers {
         self.attached += 1;
         let order = self.attached;
         let consumer =
-            Consumer { rules, breaker: Breaker::new(), ready: false, order, deliveries: VecDeque::new(), out: 0 };
+            Consumer { rules, breaker: Breaker::new(), ready: false, order, out: 0 };
         self.all.insert(id.0, consumer);
         Ok(())
     }
@@ -116,21 +110,9 @@ impl Consumers {
 }
 
 impl Consumer {
-    /// Remembers a delivery. `is_out` says whether an earlier one (serial, offset) is still out.
-    pub(super) fn delivered(&mut self, serial: u64, offset: u64, is_out: impl Fn(u64, u64) -> bool) {
+    /// A delivery is out.
+    pub(super) fn delivered(&mut self) {
         self.out += 1;
-        self.deliveries.push_back((serial, offset));
-        if self.deliveries.len() > 2 * self.out + SLACK {
-            self.deliveries.retain(|(other, at)| *other == serial || is_out(*other, *at));
-        }
-    }
-
-    /// A delivery whose settlement was taken back is out again.
-    pub(super) fn delivered_again(&mut self, serial: u64, offset: u64) {
-        self.out += 1;
-        if let Err(at) = self.deliveries.binary_search_by_key(&serial, |(other, _)| *other) {
-            self.deliveries.insert(at, (serial, offset));
-        }
     }
 
     /// How many deliveries are out.
@@ -141,10 +123,5 @@ impl Consumer {
     /// A delivery was settled.
     pub(super) fn settled(&mut self) {
         self.out = self.out.saturating_sub(1);
-    }
-
-    /// Its deliveries, ascending by serial, settled ones among them.
-    pub(super) fn deliveries(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.deliveries.iter().copied()
     }
 }

@@ -35,6 +35,9 @@ pub struct QueueRules {
     pub overflow: Overflow,
     /// Pause a consumer that fails too often.
     pub breaker: Option<BreakerRules>,
+    /// Most deliveries that are out at a time; nothing more is handed out until one of them ends. (Deliveries that are acknowledged at
+    /// once don't count.)
+    pub max_in_flight: usize,
     /// Entries held in memory; the rest waits in the log.
     pub window: usize,
     /// Bytes of payload handles held in memory.

@@ -11,7 +11,8 @@ impl<P> Queue<P> {
     /// Hands out what is due, up to the credit, in order.
     pub fn deliver(&mut self, now: Now, consumer: ConsumerId, credit: Credit, out: &mut Vec<Delivery<P>>) {
         self.wake_due(now, usize::MAX);
-        let allowed = self.consumers.allowance(consumer, now.mono, self.rules.single_active, credit.messages);
+        let wanted = credit.messages.min(self.lease_room(consumer));
+        let allowed = self.consumers.allowance(consumer, now.mono, self.rules.single_active, wanted);
         let Some(rules) = self.consumers.get(consumer).map(|consumer| consumer.rules) else { return };
         let (mut given, mut bytes) = (0, 0_u64);
         while given < allowed {
@@ -107,13 +108,10 @@ impl<P> Queue<P> {
         {
             self.keys.begin(key, offset.0);
         }
-        self.leases.insert(InFlight { arrival: entry, serial, consumer: id, until });
+        self.leases.insert(&InFlight { arrival: entry, serial, consumer: id, until });
         if let Some(consumer) = self.consumers.get_mut(id) {
-            let leases = &self.leases;
             consumer.breaker.delivered(serial);
-            consumer.delivered(serial, offset.0, |serial, offset| {
-                leases.get(super::Lease { offset: types::Offset(offset), serial }).is_some()
-            });
+            consumer.delivered();
         }
         delivery
     }
@@ -139,6 +137,14 @@ impl<P> Queue<P> {
         ttl.into_iter().chain(entry.expires_at).min()
     }
 
+    /// How many more leases the queue may have out. A consumer that acknowledges at once needs none.
+    fn lease_room(&self, consumer: ConsumerId) -> usize {
+        if self.consumers.get(consumer).is_some_and(|consumer| consumer.rules.auto_ack) {
+            return usize::MAX;
+        }
+        self.rules.max_in_flight.saturating_sub(self.leases.len())
+    }
+
     /// Whether a consumer could be given something now, or a page might bring something.
     #[must_use]
     pub fn has_ready(&self, now: Now, consumer: ConsumerId) -> bool {
@@ -146,6 +152,6 @@ impl<P> Queue<P> {
             || !self.unread.is_empty()
             || !self.unsorted.is_empty()
             || self.delays.next().is_some_and(|due| due <= now.wall);
-        anything && self.consumers.allowance(consumer, now.mono, self.rules.single_active, 1) > 0
+        anything && self.lease_room(consumer) > 0 && self.consumers.allowance(consumer, now.mono, self.rules.single_active, 1) > 0
     }
 }

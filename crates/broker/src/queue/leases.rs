@@ -1,39 +1,166 @@
 //! What is in flight, and when its leases run out.
+//!
+//! A queue may have a million deliveries out at a time, so each is a slot of 48 bytes in a block of neighbours by serial. Nothing is looked
+//! up by anything but the serial; an end is known a block, and found within it when the block's turn has come.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use types::Monotonic;
+use roaring::RoaringTreemap;
+use types::{Monotonic, Offset, Timestamp};
 
 use super::memory::NumberMap;
 use super::{Arrival, ConsumerId, Lease, LeaseError};
 
-/// Ends remembered beyond those of live leases before the dead ones are swept.
-const SLACK: usize = 64;
+/// Serials of one block.
+const BLOCK: u64 = 128;
+/// Settled deliveries that a block holds on to before it closes up, besides a quarter of those that are out.
+const SLACK: u32 = 8;
+/// The end of a lease without one.
+const NEVER: Monotonic = Monotonic(u64::MAX);
 
 /// A message with a consumer.
 #[derive(Debug)]
 pub(super) struct InFlight<P> {
-    /// Without its payload, which went with the delivery.
+    /// Without its payload, which went with the delivery, and without its not-before, which has passed.
     pub(super) arrival: Arrival<P>,
     pub(super) serial: u64,
     pub(super) consumer: ConsumerId,
     pub(super) until: Option<Monotonic>,
 }
 
+/// What is looked at of a delivery that stays out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub(super) key: Option<u64>,
+    pub(super) arrived: Timestamp,
+    pub(super) consumer: ConsumerId,
+    pub(super) until: Option<Monotonic>,
+}
+
+/// A delivery, packed.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    offset: Offset,
+    until: Monotonic,
+    arrived: Timestamp,
+    key: u64,
+    consumer: ConsumerId,
+    weight: u32,
+    priority: u8,
+    has_key: bool,
+    /// Its own expiry is in `Leases::expiries`.
+    has_expiry: bool,
+}
+
+/// The deliveries of [`BLOCK`] serials. Each serial is one bit of the bitmaps.
+#[derive(Debug)]
+struct Block {
+    /// Those that have a slot: the slot's place is the number of bits below.
+    present: u128,
+    /// Those of them that are out.
+    live: u128,
+    slots: Vec<Slot>,
+    /// No lease here ends earlier.
+    soonest: Monotonic,
+}
+
 /// All deliveries that are out.
 #[derive(Debug)]
-pub(super) struct Leases<P> {
-    out: NumberMap<u64, InFlight<P>>,
-    /// Ends, with those of settled and extended leases still among them: an end counts if its lease still says so.
-    ends: BinaryHeap<Reverse<(Monotonic, u64, u64)>>,
+pub(super) struct Leases {
+    /// By serial, without its lowest bits.
+    blocks: BTreeMap<u64, Block>,
+    /// What the blocks say of their ends, but for those without one.
+    ends: BTreeSet<(Monotonic, u64)>,
+    /// Offsets that are out.
+    out: RoaringTreemap,
+    /// The messages' own expiries, by serial: few have one.
+    expiries: NumberMap<u64, Timestamp>,
+    len: usize,
     serial: u64,
 }
 
-impl<P> Leases<P> {
+impl Slot {
+    fn key(&self) -> Option<u64> {
+        self.has_key.then_some(self.key)
+    }
+
+    fn until(&self) -> Option<Monotonic> {
+        (self.until != NEVER).then_some(self.until)
+    }
+}
+
+/// A serial's block, and its bit there.
+fn place(serial: u64) -> (u64, u128) {
+    (serial / BLOCK, 1 << (serial % BLOCK))
+}
+
+impl Block {
+    fn new() -> Self {
+        Self { present: 0, live: 0, slots: Vec::new(), soonest: NEVER }
+    }
+
+    fn at(&self, bit: u128) -> usize {
+        (self.present & (bit - 1)).count_ones() as usize
+    }
+
+    fn get(&self, bit: u128) -> Option<&Slot> {
+        if self.live & bit == 0 { None } else { self.slots.get(self.at(bit)) }
+    }
+
+    fn get_mut(&mut self, bit: u128) -> Option<&mut Slot> {
+        let at = self.at(bit);
+        if self.live & bit == 0 { None } else { self.slots.get_mut(at) }
+    }
+
+    fn insert(&mut self, bit: u128, slot: Slot) {
+        let at = self.at(bit);
+        if self.present & bit == 0 {
+            self.slots.insert(at, slot);
+        } else if let Some(old) = self.slots.get_mut(at) {
+            *old = slot;
+        }
+        self.present |= bit;
+        self.live |= bit;
+    }
+
+    fn remove(&mut self, bit: u128) {
+        self.live &= !bit;
+        let (live, present) = (self.live.count_ones(), self.present.count_ones());
+        if present - live > live / 4 + SLACK {
+            let (mut left, live) = (self.present, self.live);
+            self.slots.retain(|_| {
+                let lowest = left & left.wrapping_neg();
+                left &= !lowest;
+                live & lowest != 0
+            });
+            self.slots.shrink_to_fit();
+            self.present = self.live;
+        }
+    }
+
+    /// Those that are out, with their bits' numbers, ascending.
+    fn iter(&self) -> impl Iterator<Item = (u64, &Slot)> {
+        let mut left = self.present;
+        let bits = std::iter::from_fn(move || {
+            let number = left.trailing_zeros();
+            left &= left.wrapping_sub(1);
+            (number < 128).then_some(u64::from(number))
+        });
+        bits.zip(&self.slots).filter(|(number, _)| self.live >> number & 1 == 1)
+    }
+}
+
+impl Leases {
     /// `first_serial` should differ from one start of the broker to the next, so that no lease from before names a new delivery.
     pub(super) fn new(first_serial: u64) -> Self {
-        Self { out: NumberMap::default(), ends: BinaryHeap::new(), serial: first_serial }
+        Self {
+            blocks: BTreeMap::new(),
+            ends: BTreeSet::new(),
+            out: RoaringTreemap::new(),
+            expiries: NumberMap::default(),
+            len: 0,
+            serial: first_serial,
+        }
     }
 
     pub(super) fn next_serial(&mut self) -> u64 {
@@ -41,93 +168,156 @@ impl<P> Leases<P> {
         self.serial
     }
 
-    pub(super) fn insert(&mut self, in_flight: InFlight<P>) {
-        let offset = in_flight.arrival.offset.0;
-        if let Some(until) = in_flight.until {
-            self.push_end(until, offset, in_flight.serial);
+    /// Adds a delivery whose serial is not out.
+    pub(super) fn insert<P>(&mut self, in_flight: &InFlight<P>) {
+        let InFlight { arrival, serial, consumer, until } = in_flight;
+        let slot = Slot {
+            offset: arrival.offset,
+            until: until.unwrap_or(NEVER),
+            arrived: arrival.arrived,
+            key: arrival.key.unwrap_or_default(),
+            consumer: *consumer,
+            weight: arrival.weight,
+            priority: arrival.priority,
+            has_key: arrival.key.is_some(),
+            has_expiry: arrival.expires_at.is_some(),
+        };
+        if let Some(expiry) = arrival.expires_at {
+            self.expiries.insert(*serial, expiry);
         }
-        self.out.insert(offset, in_flight);
+        let (number, bit) = place(*serial);
+        let block = self.blocks.entry(number).or_insert_with(Block::new);
+        block.insert(bit, slot);
+        self.out.insert(arrival.offset.0);
+        self.len += 1;
+        self.ends_by(number, slot.until);
     }
 
-    fn push_end(&mut self, until: Monotonic, offset: u64, serial: u64) {
-        self.ends.push(Reverse((until, offset, serial)));
-        if self.ends.len() > 2 * self.out.len() + SLACK {
-            let out = &self.out;
-            self.ends.retain(|Reverse((end, at, number))| {
-                // The one just pushed may not be in `out` yet.
-                (*at, *number) == (offset, serial)
-                    || out.get(at).is_some_and(|lease| lease.serial == *number && lease.until == Some(*end))
-            });
+    /// A lease of the block ends so soon.
+    fn ends_by(&mut self, number: u64, until: Monotonic) {
+        let Some(block) = self.blocks.get_mut(&number).filter(|block| until < block.soonest) else { return };
+        if block.soonest != NEVER {
+            self.ends.remove(&(block.soonest, number));
         }
+        block.soonest = until;
+        self.ends.insert((until, number));
+    }
+
+    fn slot(&self, lease: Lease) -> Option<&Slot> {
+        let (number, bit) = place(lease.serial);
+        self.blocks.get(&number)?.get(bit).filter(|slot| slot.offset == lease.offset)
     }
 
     /// The delivery that a lease names.
-    pub(super) fn get(&self, lease: Lease) -> Option<&InFlight<P>> {
-        self.out.get(&lease.offset.0).filter(|in_flight| in_flight.serial == lease.serial)
+    pub(super) fn get(&self, lease: Lease) -> Option<Held> {
+        self.slot(lease).map(Held::of)
     }
 
     pub(super) fn contains(&self, offset: u64) -> bool {
-        self.out.contains_key(&offset)
+        self.out.contains(offset)
     }
 
     /// Ends the delivery that a lease names.
-    pub(super) fn take(&mut self, lease: Lease) -> Option<InFlight<P>> {
-        let taken = match self.out.entry(lease.offset.0) {
-            std::collections::hash_map::Entry::Occupied(entry) if entry.get().serial == lease.serial => entry.remove(),
-            _ => return None,
-        };
-        self.give_back();
-        Some(taken)
-    }
-
-    /// Gives back the memory of a crowd that has left.
-    fn give_back(&mut self) {
-        let few = self.out.len().max(SLACK);
-        if self.out.capacity() / 8 > few {
-            self.out.shrink_to(2 * few);
-            let out = &self.out;
-            self.ends.retain(|Reverse((end, at, number))| {
-                out.get(at).is_some_and(|lease| lease.serial == *number && lease.until == Some(*end))
-            });
-            self.ends.shrink_to(2 * few);
+    pub(super) fn take<P>(&mut self, lease: Lease) -> Option<InFlight<P>> {
+        let slot = *self.slot(lease)?;
+        let (number, bit) = place(lease.serial);
+        let block = self.blocks.get_mut(&number)?;
+        block.remove(bit);
+        if block.live == 0 {
+            self.ends.remove(&(block.soonest, number));
+            self.blocks.remove(&number);
         }
+        self.out.remove(slot.offset.0);
+        self.len -= 1;
+        let expires_at = if slot.has_expiry { self.expiries.remove(&lease.serial) } else { None };
+        if self.len == 0 {
+            self.expiries = NumberMap::default();
+        }
+        Some(InFlight {
+            arrival: Arrival {
+                offset: slot.offset,
+                key: slot.key(),
+                priority: slot.priority,
+                arrived: slot.arrived,
+                not_before: None,
+                expires_at,
+                weight: slot.weight,
+                payload: None,
+            },
+            serial: lease.serial,
+            consumer: slot.consumer,
+            until: slot.until(),
+        })
     }
 
     /// Moves the end of a lease.
     pub(super) fn extend(&mut self, lease: Lease, until: Monotonic) -> Result<(), LeaseError> {
-        let Some(in_flight) = self.out.get_mut(&lease.offset.0).filter(|out| out.serial == lease.serial) else {
-            return Err(LeaseError::Unknown);
-        };
-        in_flight.until = Some(until);
-        self.push_end(until, lease.offset.0, lease.serial);
+        let (number, bit) = place(lease.serial);
+        let slot = self.blocks.get_mut(&number).and_then(|block| block.get_mut(bit));
+        let slot = slot.filter(|slot| slot.offset == lease.offset).ok_or(LeaseError::Unknown)?;
+        slot.until = until;
+        self.ends_by(number, until);
         Ok(())
     }
 
     /// The next lease that has run out by now.
     pub(super) fn pop_ended(&mut self, now: Monotonic) -> Option<Lease> {
         loop {
-            let Reverse((until, offset, serial)) = *self.ends.peek()?;
-            let live = self.out.get(&offset).is_some_and(|out| out.serial == serial && out.until == Some(until));
-            if live && until > now {
+            let (soonest, number) = *self.ends.first()?;
+            if soonest > now {
                 return None;
             }
-            self.ends.pop();
-            if live {
-                return Some(Lease { offset: types::Offset(offset), serial });
+            let block = self.blocks.get_mut(&number)?;
+            let first = block.iter().min_by_key(|(_, slot)| slot.until).map(|(bit, slot)| (bit, *slot));
+            let (bit, slot) = first?;
+            if slot.until == soonest {
+                return Some(Lease { offset: slot.offset, serial: number * BLOCK + bit });
+            }
+            // The one that would have ended first was settled or extended.
+            self.ends.pop_first();
+            block.soonest = slot.until;
+            if slot.until != NEVER {
+                self.ends.insert((slot.until, number));
             }
         }
     }
 
     /// When the next lease runs out; may be earlier than the truth, if that lease was settled or extended.
     pub(super) fn next_end(&self) -> Option<Monotonic> {
-        self.ends.peek().map(|Reverse((until, _, _))| *until)
+        self.ends.first().map(|(until, _)| *until)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &InFlight<P>> {
-        self.out.values()
+    /// All that are out, ascending by serial.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Lease, Held)> {
+        self.blocks.iter().flat_map(|(number, block)| {
+            let first = number * BLOCK;
+            block.iter().map(move |(bit, slot)| (Lease { offset: slot.offset, serial: first + bit }, Held::of(slot)))
+        })
+    }
+
+    /// Offsets that are out.
+    pub(super) fn offsets(&self) -> &RoaringTreemap {
+        &self.out
     }
 
     pub(super) fn len(&self) -> usize {
-        self.out.len()
+        self.len
+    }
+
+    /// Slots in memory, of settled deliveries too.
+    #[cfg(test)]
+    pub(super) fn slots(&self) -> usize {
+        self.blocks.values().map(|block| block.slots.len()).sum()
+    }
+}
+
+impl Held {
+    fn of(slot: &Slot) -> Self {
+        Self {
+            key: slot.key(),
+            arrived: slot.arrived,
+            consumer: slot.consumer,
+            until: slot.until(),
+        }
     }
 }

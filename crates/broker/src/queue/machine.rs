@@ -34,7 +34,7 @@ pub struct Queue<P> {
     /// Out of a coarse bucket: to be read for their due times.
     pub(super) soon: RoaringTreemap,
     pub(super) keys: Keys<P>,
-    pub(super) leases: Leases<P>,
+    pub(super) leases: Leases,
     /// Acked or given up, and not yet gone from the log.
     pub(super) leaving: NumberMap<u64, Leaving<P>>,
     /// Given up, and not yet put out by `tick`.

@@ -191,9 +191,9 @@ impl<P> Queue<P> {
     /// All deliveries of a consumer that are out, ascending by serial.
     #[must_use]
     pub fn leases_of(&self, consumer: ConsumerId) -> Vec<Lease> {
-        let Some(consumer) = self.consumers.get(consumer) else { return Vec::new() };
-        let leases = consumer.deliveries().map(|(serial, offset)| Lease { offset: Offset(offset), serial });
-        leases.filter(|lease| self.leases.get(*lease).is_some()).collect()
+        let its = self.leases.iter().filter(|(_, out)| out.consumer == consumer).map(|(lease, _)| lease);
+        // Once they are all found, the rest is not looked at.
+        its.take(self.out_of(consumer)).collect()
     }
 
     /// Removes a consumer; its deliveries go back to their places.
@@ -201,7 +201,7 @@ impl<P> Queue<P> {
         let leases = self.leases_of(consumer);
         self.consumers.detach(consumer);
         for lease in leases {
-            if let Some(out) = self.leases.take(lease) {
+            if let Some(out) = self.leases.take::<P>(lease) {
                 self.counts.in_flight_bytes -= u64::from(out.arrival.weight);
                 self.put_back(out.arrival);
             }
@@ -238,9 +238,9 @@ impl<P> Queue<P> {
         {
             self.keys.begin(key, offset.0);
         }
-        self.leases.insert(InFlight { arrival, serial, consumer: id, until });
+        self.leases.insert(&InFlight { arrival, serial, consumer: id, until });
         if let Some(consumer) = self.consumers.get_mut(id) {
-            consumer.delivered_again(serial, offset.0);
+            consumer.delivered();
         }
     }
 

@@ -1,6 +1,7 @@
-//! A queue of a million waiting messages of 1 KiB: what it costs in memory, and how soon it is there again after a kill.
+//! Queues of millions of messages, and thousands of queues: what they cost in memory, and how soon they are there again after a kill.
 //!
-//! `POSTHOUSE_PROOF_MESSAGES` says how many. Run it with `--release`: the bounds are meant for the binary that is shipped.
+//! Variables say how many: `POSTHOUSE_PROOF_MESSAGES` of 1 KiB, `POSTHOUSE_PROOF_MANY` of 100 B (some cases take a half or a tenth of
+//! them), `POSTHOUSE_PROOF_QUEUES`. Run them with `--release`: the bounds are meant for the binary that is shipped.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,73 +14,234 @@ use crate::harness::{PATIENCE, Server};
 use crate::http::{BATCH, Http};
 
 const BATCH_MESSAGES: u64 = 1000;
-const BODY_BYTES: usize = 1024;
-const MAX_GROWTH_KIB: u64 = 64 * 1024;
 const MAX_START: Duration = Duration::from_secs(3);
 /// How long memory that was in use while the queue was filled may take to go back.
 const SETTLE: Duration = Duration::from_secs(5);
 /// Settlements of one request.
 const SETTLEMENTS: usize = 5000;
+/// Keys whose first message fails and holds back the others.
+const HEADS: u64 = 10;
 
 /// They measure: one at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
+/// What may be resident.
+#[derive(Clone, Copy, Debug)]
+enum Bound {
+    /// So many MiB more than a server whose queue is empty.
+    Growth(u64),
+    /// So many MiB in all.
+    All(u64),
+}
+
+impl Bound {
+    fn most(self, empty: u64) -> u64 {
+        match self {
+            Self::Growth(mib) => empty + mib * 1024,
+            Self::All(mib) => mib * 1024,
+        }
+    }
+}
+
+/// A queue that is filled, worked on and killed.
+struct Case {
+    name: &'static str,
+    messages: u64,
+    body_bytes: usize,
+    bound: Bound,
+    queue: Value,
+    /// What message `n` has besides its body.
+    fields: fn(u64) -> Value,
+    /// Done when the first messages are there.
+    early: fn(&mut Http),
+    /// Done when all are there.
+    work: fn(&mut Http),
+    /// Says whether the messages are in the state that the case is about.
+    holds: fn(&Depth, u64) -> bool,
+}
+
+impl Case {
+    /// Issue bound of a million: 64 MiB more than an empty queue.
+    fn million(name: &'static str) -> Self {
+        Self::new(name, count("POSTHOUSE_PROOF_MESSAGES", 1_000_000), 1024, Bound::Growth(64))
+    }
+
+    /// A share of many small messages: 256 MiB in all.
+    fn many(name: &'static str, share: u64) -> Self {
+        Self::new(name, count("POSTHOUSE_PROOF_MANY", 10_000_000) / share, 100, Bound::All(256))
+    }
+
+    fn new(name: &'static str, messages: u64, body_bytes: usize, bound: Bound) -> Self {
+        Self {
+            name,
+            messages,
+            body_bytes,
+            bound,
+            queue: json!({}),
+            fields: |_| json!({}),
+            early: |_| {},
+            work: |_| {},
+            holds: |depth, messages| depth.ready == messages,
+        }
+    }
+
+    /// All wait for a time: from one hour to two.
+    fn delayed(self) -> Self {
+        Self {
+            fields: |n| json!({"delay_ms": 3_600_000 + n * 7919 % 3_600_000}),
+            holds: |depth, messages| depth.delayed == messages,
+            ..self
+        }
+    }
+
+    fn priorities(self) -> Self {
+        Self { queue: json!({"priority_levels": 10}), fields: |n| json!({"priority": n * 7919 % 10}), ..self }
+    }
+
+    /// Every second message is of one of the keys whose first one failed and waits for an hour.
+    fn parked(self) -> Self {
+        Self {
+            queue: json!({"keyed": true}),
+            fields: |n| {
+                let half = n / 2;
+                let key = if n.is_multiple_of(2) {
+                    format!("head-{}", half % HEADS)
+                } else {
+                    format!("key-{}", half % 1009)
+                };
+                json!({ "key": key })
+            },
+            early: fail_the_heads,
+            holds: |depth, messages| depth.parked == messages / 2 - HEADS && depth.delayed == HEADS,
+            ..self
+        }
+    }
+
+    /// All are handed out; every second one is acknowledged, the others go back to their places.
+    fn half_acknowledged(self) -> Self {
+        Self {
+            queue: json!({"lease_ms": 3_600_000}),
+            work: acknowledge_every_second,
+            holds: |depth, messages| depth.ready == messages / 2,
+            ..self
+        }
+    }
+}
+
 #[test]
 #[ignore = "long: `cargo xtask proofs scale`"]
 fn scale_waiting() {
-    check("waiting", &json!({}), |_| json!({}), |_| {});
+    Case::million("1 KiB: waiting").check();
 }
 
 #[test]
 #[ignore = "long: `cargo xtask proofs scale`"]
 fn scale_delayed() {
-    // From one hour to two.
-    check("delayed", &json!({}), |n| json!({"delay_ms": 3_600_000 + n * 7919 % 3_600_000}), |_| {});
+    Case::million("1 KiB: all delayed").delayed().check();
 }
 
 #[test]
 #[ignore = "long: `cargo xtask proofs scale`"]
 fn scale_priorities() {
-    check("ten priorities", &json!({"priority_levels": 10}), |n| json!({"priority": n * 7919 % 10}), |_| {});
+    Case::million("1 KiB: ten priorities").priorities().check();
 }
 
 #[test]
 #[ignore = "long: `cargo xtask proofs scale`"]
 fn scale_parked_key() {
-    // Every tenth message is of the key whose first one failed and waits for an hour.
-    let key =
-        |n: u64| json!({"key": if n.is_multiple_of(10) { "head".to_owned() } else { format!("key-{}", n % 1009) }});
-    let fail_the_first = |http: &mut Http| {
-        let first = receive(http, 1).remove(0);
-        assert_eq!(first["message"]["key"], json!("head"));
-        let nack = json!({"receipt": first["receipt"], "after_ms": 3_600_000, "error": "the first of its key failed"});
-        http.post("/v1/default/queues/work/nack", &nack);
-    };
-    check("a parked key at the head", &json!({"keyed": true}), key, fail_the_first);
+    Case::million("1 KiB: half of them behind parked keys at the head").parked().check();
 }
 
 #[test]
 #[ignore = "long: `cargo xtask proofs scale`"]
 fn scale_half_acknowledged() {
-    check(
-        "every second acknowledged",
-        &json!({"lease_ms": 3_600_000}),
-        |_| json!({}),
-        |http| {
-            // All are handed out; every second one is done, the others go back to their places.
-            let mut back = Vec::new();
-            loop {
-                let deliveries = receive(http, 1000);
-                if deliveries.is_empty() {
-                    break;
-                }
-                let (even, odd): (Vec<_>, Vec<_>) = deliveries.into_iter().enumerate().partition(|(at, _)| at % 2 == 0);
-                settle(http, &even.iter().map(|(_, one)| one["receipt"].clone()).collect::<Vec<_>>(), "ack");
-                back.extend(odd.into_iter().map(|(_, one)| one["receipt"].clone()));
-            }
-            settle(http, &back, "release");
-        },
-    );
+    Case::million("1 KiB: every second acknowledged").half_acknowledged().check();
+}
+
+#[test]
+#[ignore = "long: `cargo xtask proofs scale`"]
+fn scale_many_waiting() {
+    Case::many("100 B: waiting", 1).check();
+}
+
+#[test]
+#[ignore = "long: `cargo xtask proofs scale`"]
+fn scale_many_delayed() {
+    Case::many("100 B: all delayed", 2).delayed().check();
+}
+
+#[test]
+#[ignore = "long: `cargo xtask proofs scale`"]
+fn scale_many_priorities() {
+    Case::many("100 B: ten priorities", 2).priorities().check();
+}
+
+#[test]
+#[ignore = "long: `cargo xtask proofs scale`"]
+fn scale_many_half_acknowledged() {
+    Case::many("100 B: every second acknowledged", 10).half_acknowledged().check();
+}
+
+#[test]
+#[ignore = "long: `cargo xtask proofs scale`"]
+fn scale_idle_queues() {
+    const MAX_IDLE_KIB: u64 = 150 * 1024;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let queues = count("POSTHOUSE_PROOF_QUEUES", 10_000);
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let mut http = Http::new(&server);
+    for queue in 0..queues {
+        http.put(&format!("/v1/default/queues/queue-{queue}"), &json!({}));
+    }
+    std::thread::sleep(SETTLE);
+    let made = memory(&server);
+    server.signal("KILL");
+    server.wait();
+    let begun = Instant::now();
+    let server = Server::start(data.path());
+    let mut http = Http::new(&server);
+    while http.call("GET", "/readyz", "", b"").unwrap().status != 200 {
+        assert!(begun.elapsed() < PATIENCE, "it does not get ready");
+    }
+    let started = begun.elapsed();
+    http.get(&format!("/v1/default/queues/queue-{}", queues - 1));
+    std::thread::sleep(SETTLE);
+    let again = memory(&server);
+    println!("| {queues} idle queues | {} MiB | | {} MiB | {:.2} s |", mib(made), mib(again), started.as_secs_f64());
+    assert!(made.max(again) <= MAX_IDLE_KIB, "{made} KiB, {again} KiB after a start");
+    assert!(started <= MAX_START, "ready after {started:?}");
+}
+
+fn count(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).map_or(otherwise, |count| count.parse().unwrap())
+}
+
+fn fail_the_heads(http: &mut Http) {
+    // One message of each key comes.
+    let (heads, others): (Vec<_>, Vec<_>) = receive(http, 1000)
+        .into_iter()
+        .partition(|delivery| delivery["message"]["key"].as_str().unwrap().starts_with("head"));
+    assert_eq!(heads.len() as u64, HEADS);
+    for head in heads {
+        let nack = json!({"receipt": head["receipt"], "after_ms": 3_600_000, "error": "the first of its key failed"});
+        http.post("/v1/default/queues/work/nack", &nack);
+    }
+    settle(http, &others.iter().map(|one| one["receipt"].clone()).collect::<Vec<_>>(), "release");
+}
+
+fn acknowledge_every_second(http: &mut Http) {
+    let mut back = Vec::new();
+    loop {
+        let deliveries = receive(http, 1000);
+        if deliveries.is_empty() {
+            break;
+        }
+        let (even, odd): (Vec<_>, Vec<_>) = deliveries.into_iter().enumerate().partition(|(at, _)| at % 2 == 0);
+        settle(http, &even.iter().map(|(_, one)| one["receipt"].clone()).collect::<Vec<_>>(), "ack");
+        back.extend(odd.into_iter().map(|(_, one)| one["receipt"].clone()));
+    }
+    settle(http, &back, "release");
 }
 
 fn receive(http: &mut Http, max: usize) -> Vec<Value> {
@@ -95,79 +257,100 @@ fn settle(http: &mut Http, receipts: &[Value], action: &str) {
     }
 }
 
-/// Fills the queue with messages that have what `fields` says of each, does `work`, and holds memory and start against their bounds.
-fn check(name: &str, queue: &Value, fields: impl Fn(u64) -> Value, work: impl FnOnce(&mut Http)) {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let messages = std::env::var("POSTHOUSE_PROOF_MESSAGES").map_or(1_000_000, |count| count.parse().unwrap());
-    let data = tempfile::tempdir().unwrap();
-    let server = Server::start(data.path());
-    let mut http = Http::new(&server);
-    http.put("/v1/default/queues/work", queue);
-    let empty = memory(&server);
+impl Case {
+    /// Fills the queue, works on it, and holds memory and start against their bounds.
+    fn check(self) {
+        let Self { name, messages, bound, .. } = self;
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let data = tempfile::tempdir().unwrap();
+        let server = Server::start(data.path());
+        let mut http = Http::new(&server);
+        http.put("/v1/default/queues/work", &self.queue);
+        let empty = memory(&server);
 
+        let begun = Instant::now();
+        let few = BATCH_MESSAGES.min(messages);
+        self.fill(&mut http, 0..few);
+        (self.early)(&mut http);
+        self.fill(&mut http, few..messages);
+        let filled = begun.elapsed();
+        assert_eq!(depth(&mut http).all(), messages);
+        let full = memory(&server);
+        (self.work)(&mut http);
+        let left = depth(&mut http);
+        assert!((self.holds)(&left, messages), "{left:?}");
+        let busy = memory(&server);
+        std::thread::sleep(SETTLE);
+        let idle = memory(&server);
+        let peak = memory_of(&server, "VmHWM:");
+        server.signal("KILL");
+        server.wait();
+
+        let (server, started, again) = restart(data.path(), left.all());
+        let mut http = Http::new(&server);
+        let restarted = memory(&server);
+        let taking = Instant::now();
+        let first = receive(&mut http, 1);
+        let took = taking.elapsed();
+        assert_eq!(first.is_empty(), left.ready == 0, "{left:?}");
+        settle(&mut http, &first.iter().map(|one| one["receipt"].clone()).collect::<Vec<_>>(), "release");
+        let exact = until_exact(&mut http, &left);
+        std::thread::sleep(SETTLE);
+        let (later, later_depth) = (memory(&server), depth(&mut http));
+        println!(
+            "scale {name}: {messages} in {:.0} s, {left:?}; KiB: {empty} empty, {full} filled, {busy} worked on, {idle} after {} s, {peak} \
+             at most; ready again in {:.2} s ({again:?}), {restarted} KiB, first receive {:.2} s, exact after {exact:?} more, later {later} KiB \
+             ({later_depth:?})",
+            filled.as_secs_f64(),
+            SETTLE.as_secs(),
+            started.as_secs_f64(),
+            took.as_secs_f64(),
+        );
+        println!(
+            "| {name} | {empty} {} MiB | {} MiB | {} MiB | {:.2} s |",
+            mib(idle.saturating_sub(empty)),
+            mib(peak.saturating_sub(empty)),
+            mib(later.saturating_sub(empty)),
+            started.as_secs_f64()
+        );
+        assert_eq!(later_depth, left, "{name}");
+        let most = bound.most(empty);
+        assert!(idle <= most, "{name}: {idle} KiB; empty it was {empty}");
+        assert!(later <= most, "{name}: {later} KiB after a start; empty it was {empty}");
+        assert!(started <= MAX_START, "{name}: ready after {started:?}");
+    }
+
+    fn fill(&self, http: &mut Http, numbers: std::ops::Range<u64>) {
+        let text = "x".repeat(self.body_bytes - 10);
+        for first in numbers.clone().step_by(usize::try_from(BATCH_MESSAGES).unwrap()) {
+            let mut body = String::from("{\"messages\":[");
+            for n in first..(first + BATCH_MESSAGES).min(numbers.end) {
+                let comma = if n == first { "" } else { "," };
+                let more = (self.fields)(n).to_string();
+                let more = more.trim_matches(['{', '}']);
+                let more_comma = if more.is_empty() { "" } else { "," };
+                write!(body, "{comma}{{\"text\":\"{n:010}{text}\"{more_comma}{more}}}").unwrap();
+            }
+            body.push_str("]}");
+            http.call("POST", "/v1/default/queues/work/messages", BATCH, body.as_bytes()).unwrap().ok();
+        }
+    }
+}
+
+/// Until the queue shows what it showed before the kill.
+fn until_exact(http: &mut Http, left: &Depth) -> Option<Duration> {
     let begun = Instant::now();
-    fill(&mut http, messages, &fields);
-    let filled = begun.elapsed();
-    let before = depth(&mut http);
-    assert_eq!(before.all(), messages);
-    let full = memory(&server);
-    work(&mut http);
-    let left = depth(&mut http);
-    let busy = memory(&server);
-    std::thread::sleep(SETTLE);
-    let idle = memory(&server);
-    let peak = memory_of(&server, "VmHWM:");
-    server.signal("KILL");
-    server.wait();
-
-    let (server, started, again) = restart(data.path(), left.all());
-    let mut http = Http::new(&server);
-    let restarted = memory(&server);
-    let taking = Instant::now();
-    let first = receive(&mut http, 1);
-    let took = taking.elapsed();
-    assert_eq!(first.is_empty(), left.ready == 0, "{left:?}");
-    std::thread::sleep(SETTLE);
-    let (later, later_depth) = (memory(&server), depth(&mut http));
-    assert_eq!(later_depth.all(), left.all());
-    println!(
-        "scale {name}: {messages} in {:.0} s, {left:?}; KiB: {empty} empty, {full} filled, {busy} worked on, {idle} after {} s, {peak} at \
-         most; ready again in {:.2} s ({again:?}), {restarted} KiB, first receive {:.2} s, later {later} KiB ({later_depth:?})",
-        filled.as_secs_f64(),
-        SETTLE.as_secs(),
-        started.as_secs_f64(),
-        took.as_secs_f64(),
-    );
-    println!(
-        "| {name} | {} MiB | {} MiB | {} MiB | {:.2} s |",
-        mib(idle.saturating_sub(empty)),
-        mib(peak.saturating_sub(empty)),
-        mib(later.saturating_sub(empty)),
-        started.as_secs_f64()
-    );
-    assert!(idle <= empty + MAX_GROWTH_KIB, "{name}: {} KiB more than an empty server", idle - empty);
-    assert!(later <= empty + MAX_GROWTH_KIB, "{name}: {} KiB more than an empty one after a start", later - empty);
-    assert!(started <= MAX_START, "{name}: ready after {started:?}");
+    while depth(http) != *left {
+        if begun.elapsed() > PATIENCE {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Some(begun.elapsed())
 }
 
 fn mib(kib: u64) -> u64 {
     kib.div_ceil(1024)
-}
-
-fn fill(http: &mut Http, messages: u64, fields: &impl Fn(u64) -> Value) {
-    let text = "x".repeat(BODY_BYTES - 10);
-    for first in (0..messages).step_by(usize::try_from(BATCH_MESSAGES).unwrap()) {
-        let mut body = String::from("{\"messages\":[");
-        for n in first..(first + BATCH_MESSAGES).min(messages) {
-            let comma = if n == first { "" } else { "," };
-            let more = fields(n).to_string();
-            let more = more.trim_matches(['{', '}']);
-            let more_comma = if more.is_empty() { "" } else { "," };
-            write!(body, "{comma}{{\"text\":\"{n:010}{text}\"{more_comma}{more}}}").unwrap();
-        }
-        body.push_str("]}");
-        http.call("POST", "/v1/default/queues/work/messages", BATCH, body.as_bytes()).unwrap().ok();
-    }
 }
 
 #[derive(Debug, PartialEq)]

@@ -588,6 +588,48 @@ fn settled_leases_are_swept_and_many_failures_keep_their_reasons() {
     }
     assert_eq!(bench.queue.retries().len(), 5);
     assert!(bench.queue.leases_of(ONE).is_empty());
-    let remembered = bench.queue.consumers.get(ONE).map_or(0, |consumer| consumer.deliveries().count());
+    let remembered = bench.queue.leases.slots();
     assert!(remembered < 100, "{remembered} settled deliveries are remembered");
+}
+
+#[test]
+fn stragglers_among_many_settled_leases_cost_their_own_slots_only() {
+    let mut bench = bench(plain());
+    let mut kept = Vec::new();
+    for offset in 0..20_000 {
+        bench.put(offset, |_| {});
+        let lease = bench.take(1)[0].lease;
+        if offset % 100 == 0 {
+            kept.push(lease);
+        } else {
+            bench.settle(lease, Settle::Ack);
+            bench.queue.departed(lease.offset);
+        }
+    }
+    assert_eq!(bench.queue.leases_of(ONE), kept);
+    let remembered = bench.queue.leases.slots();
+    assert!(remembered < 20 * kept.len(), "{remembered} slots for {} deliveries", kept.len());
+    // They run out in the order in which they were made, but for the one that was extended.
+    bench.queue.extend(bench.now, kept[0], Duration::from_secs(600)).unwrap();
+    bench.now = super::at(60_000);
+    let mut retries = Vec::new();
+    while bench.queue.tick(bench.now, &mut retries, &mut Vec::new()) {}
+    let ended: Vec<u64> = retries.iter().map(|retry| retry.offset.0).collect();
+    assert_eq!(ended, (1..200).map(|number| number * 100).collect::<Vec<_>>());
+    assert_eq!(bench.queue.leases_of(ONE), kept[..1]);
+    assert_eq!(bench.queue.leases.next_end(), Some(types::Monotonic(600_000_000_000)));
+}
+
+#[test]
+fn a_queue_hands_out_no_more_than_may_be_in_flight() {
+    let mut bench = bench(QueueRules { max_in_flight: 3, ..plain() });
+    (0..6).for_each(|offset| bench.put(offset, |_| {}));
+    let leases = bench.check(9, &[(0, 1), (1, 1), (2, 1)]);
+    bench.check(9, &[]);
+    assert!(!bench.queue.has_ready(bench.now, ONE));
+    bench.settle(leases[1], Settle::Ack);
+    assert!(bench.queue.has_ready(bench.now, ONE));
+    bench.check(9, &[(3, 1)]);
+    bench.settle(leases[0], Settle::Release);
+    bench.check(9, &[(0, 1)]);
 }

@@ -34,6 +34,7 @@ pub(super) fn plain() -> QueueRules {
         max_bytes: None,
         overflow: Overflow::Reject,
         breaker: None,
+        max_in_flight: usize::MAX,
         window: 1000,
         window_bytes: 1 << 20,
     }
