@@ -39,8 +39,7 @@ impl Consumers {
         }
         self.attached += 1;
         let order = self.attached;
-        let consumer =
-            Consumer { rules, breaker: Breaker::new(), ready: false, order, out: 0 };
+        let consumer = Consumer { rules, breaker: Breaker::new(), ready: false, order, out: 0 };
         self.all.insert(id.0, consumer);
         Ok(())
     }

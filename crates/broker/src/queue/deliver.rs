@@ -152,6 +152,8 @@ impl<P> Queue<P> {
             || !self.unread.is_empty()
             || !self.unsorted.is_empty()
             || self.delays.next().is_some_and(|due| due <= now.wall);
-        anything && self.lease_room(consumer) > 0 && self.consumers.allowance(consumer, now.mono, self.rules.single_active, 1) > 0
+        anything
+            && self.lease_room(consumer) > 0
+            && self.consumers.allowance(consumer, now.mono, self.rules.single_active, 1) > 0
     }
 }

@@ -1,13 +1,14 @@
 //! What is in flight, and when its leases run out.
 //!
-//! A queue may have a million deliveries out at a time, so each is a slot of 48 bytes in a block of neighbours by serial. Nothing is looked
-//! up by anything but the serial; an end is known a block, and found within it when the block's turn has come.
+//! A queue may have a million deliveries out at a time, so neighbours by serial stand in a block of columns, where each costs some twenty
+//! bytes. Nothing is looked up by anything but the serial; an end is known a block, and found within it when the block's turn has come.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use roaring::RoaringTreemap;
 use types::{Monotonic, Offset, Timestamp};
 
+use super::columns::Column;
 use super::memory::NumberMap;
 use super::{Arrival, ConsumerId, Lease, LeaseError};
 
@@ -37,17 +38,19 @@ pub(super) struct Held {
     pub(super) until: Option<Monotonic>,
 }
 
-/// A delivery, packed.
+/// A delivery as numbers, in the order of [`Block::columns`].
+type Numbers = [u64; 7];
+
+/// A delivery in its block.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     offset: Offset,
     until: Monotonic,
     arrived: Timestamp,
-    key: u64,
+    key: Option<u64>,
     consumer: ConsumerId,
     weight: u32,
     priority: u8,
-    has_key: bool,
     /// Its own expiry is in `Leases::expiries`.
     has_expiry: bool,
 }
@@ -59,7 +62,7 @@ struct Block {
     present: u128,
     /// Those of them that are out.
     live: u128,
-    slots: Vec<Slot>,
+    columns: [Column; 7],
     /// No lease here ends earlier.
     soonest: Monotonic,
 }
@@ -79,13 +82,42 @@ pub(super) struct Leases {
     serial: u64,
 }
 
-impl Slot {
-    fn key(&self) -> Option<u64> {
-        self.has_key.then_some(self.key)
-    }
+/// Place of the ends among the columns.
+const UNTIL: usize = 1;
+/// Bits of the last column, above the priority.
+const HAS_KEY: u64 = 1 << 8;
+const HAS_EXPIRY: u64 = 1 << 9;
 
+impl Slot {
     fn until(&self) -> Option<Monotonic> {
         (self.until != NEVER).then_some(self.until)
+    }
+
+    fn numbers(&self) -> Numbers {
+        let has_key = if self.key.is_some() { HAS_KEY } else { 0 };
+        let has_expiry = if self.has_expiry { HAS_EXPIRY } else { 0 };
+        [
+            self.offset.0,
+            self.until.0,
+            self.arrived.0.cast_unsigned(),
+            self.key.unwrap_or_default(),
+            self.consumer.0,
+            u64::from(self.weight),
+            u64::from(self.priority) | has_key | has_expiry,
+        ]
+    }
+
+    fn of([offset, until, arrived, key, consumer, weight, rest]: Numbers) -> Self {
+        Self {
+            offset: Offset(offset),
+            until: Monotonic(until),
+            arrived: Timestamp(arrived.cast_signed()),
+            key: (rest & HAS_KEY != 0).then_some(key),
+            consumer: ConsumerId(consumer),
+            weight: u32::try_from(weight).unwrap_or(u32::MAX),
+            priority: rest.to_le_bytes()[0],
+            has_expiry: rest & HAS_EXPIRY != 0,
+        }
     }
 }
 
@@ -96,28 +128,42 @@ fn place(serial: u64) -> (u64, u128) {
 
 impl Block {
     fn new() -> Self {
-        Self { present: 0, live: 0, slots: Vec::new(), soonest: NEVER }
+        Self { present: 0, live: 0, columns: [const { Column::Same(0) }; 7], soonest: NEVER }
+    }
+
+    fn len(&self) -> usize {
+        self.present.count_ones() as usize
     }
 
     fn at(&self, bit: u128) -> usize {
         (self.present & (bit - 1)).count_ones() as usize
     }
 
-    fn get(&self, bit: u128) -> Option<&Slot> {
-        if self.live & bit == 0 { None } else { self.slots.get(self.at(bit)) }
+    fn slot(&self, at: usize) -> Slot {
+        let mut numbers = Numbers::default();
+        for (number, column) in numbers.iter_mut().zip(&self.columns) {
+            *number = column.get(at).unwrap_or_default();
+        }
+        Slot::of(numbers)
     }
 
-    fn get_mut(&mut self, bit: u128) -> Option<&mut Slot> {
-        let at = self.at(bit);
-        if self.live & bit == 0 { None } else { self.slots.get_mut(at) }
+    fn get(&self, bit: u128) -> Option<Slot> {
+        (self.live & bit != 0).then(|| self.slot(self.at(bit)))
     }
 
-    fn insert(&mut self, bit: u128, slot: Slot) {
-        let at = self.at(bit);
-        if self.present & bit == 0 {
-            self.slots.insert(at, slot);
-        } else if let Some(old) = self.slots.get_mut(at) {
-            *old = slot;
+    fn set_until(&mut self, bit: u128, until: Monotonic) {
+        let (len, at) = (self.len(), self.at(bit));
+        self.columns[UNTIL].set(len, at, until.0);
+    }
+
+    fn insert(&mut self, bit: u128, slot: &Slot) {
+        let (len, at) = (self.len(), self.at(bit));
+        for (number, column) in slot.numbers().into_iter().zip(&mut self.columns) {
+            if self.present & bit == 0 {
+                column.insert(len, at, number);
+            } else {
+                column.set(len, at, number);
+            }
         }
         self.present |= bit;
         self.live |= bit;
@@ -127,26 +173,42 @@ impl Block {
         self.live &= !bit;
         let (live, present) = (self.live.count_ones(), self.present.count_ones());
         if present - live > live / 4 + SLACK {
-            let (mut left, live) = (self.present, self.live);
-            self.slots.retain(|_| {
+            let (mut left, mut keep) = (self.present, 0_u128);
+            for at in 0..present {
                 let lowest = left & left.wrapping_neg();
                 left &= !lowest;
-                live & lowest != 0
-            });
-            self.slots.shrink_to_fit();
+                keep |= u128::from(self.live & lowest != 0) << at;
+            }
+            self.columns.iter_mut().for_each(|column| column.retain(keep));
             self.present = self.live;
         }
     }
 
-    /// Those that are out, with their bits' numbers, ascending.
-    fn iter(&self) -> impl Iterator<Item = (u64, &Slot)> {
-        let mut left = self.present;
-        let bits = std::iter::from_fn(move || {
+    /// Those that are out: their bits' numbers, ascending, and their places.
+    fn places(&self) -> impl Iterator<Item = (u64, usize)> {
+        let (mut left, present) = (self.live, self.present);
+        std::iter::from_fn(move || {
             let number = left.trailing_zeros();
             left &= left.wrapping_sub(1);
-            (number < 128).then_some(u64::from(number))
+            (number < u128::BITS).then(|| {
+                let below = (1_u128 << number) - 1;
+                (u64::from(number), (present & below).count_ones() as usize)
+            })
+        })
+    }
+
+    /// Those that are out, with their bits' numbers, ascending.
+    fn iter(&self) -> impl Iterator<Item = (u64, Slot)> {
+        self.places().map(|(number, at)| (number, self.slot(at)))
+    }
+
+    /// The one that ends first, the lowest serial of equals.
+    fn first_to_end(&self) -> Option<(u64, Monotonic, usize)> {
+        let ends = self.places().filter_map(|(number, at)| {
+            let until = self.columns[UNTIL].get(at)?;
+            Some((number, Monotonic(until), at))
         });
-        bits.zip(&self.slots).filter(|(number, _)| self.live >> number & 1 == 1)
+        ends.min_by_key(|(_, until, _)| *until)
     }
 }
 
@@ -175,11 +237,10 @@ impl Leases {
             offset: arrival.offset,
             until: until.unwrap_or(NEVER),
             arrived: arrival.arrived,
-            key: arrival.key.unwrap_or_default(),
+            key: arrival.key,
             consumer: *consumer,
             weight: arrival.weight,
             priority: arrival.priority,
-            has_key: arrival.key.is_some(),
             has_expiry: arrival.expires_at.is_some(),
         };
         if let Some(expiry) = arrival.expires_at {
@@ -187,7 +248,7 @@ impl Leases {
         }
         let (number, bit) = place(*serial);
         let block = self.blocks.entry(number).or_insert_with(Block::new);
-        block.insert(bit, slot);
+        block.insert(bit, &slot);
         self.out.insert(arrival.offset.0);
         self.len += 1;
         self.ends_by(number, slot.until);
@@ -203,14 +264,14 @@ impl Leases {
         self.ends.insert((until, number));
     }
 
-    fn slot(&self, lease: Lease) -> Option<&Slot> {
+    fn slot(&self, lease: Lease) -> Option<Slot> {
         let (number, bit) = place(lease.serial);
         self.blocks.get(&number)?.get(bit).filter(|slot| slot.offset == lease.offset)
     }
 
     /// The delivery that a lease names.
     pub(super) fn get(&self, lease: Lease) -> Option<Held> {
-        self.slot(lease).map(Held::of)
+        self.slot(lease).map(|slot| Held::of(&slot))
     }
 
     pub(super) fn contains(&self, offset: u64) -> bool {
@@ -219,7 +280,7 @@ impl Leases {
 
     /// Ends the delivery that a lease names.
     pub(super) fn take<P>(&mut self, lease: Lease) -> Option<InFlight<P>> {
-        let slot = *self.slot(lease)?;
+        let slot = self.slot(lease)?;
         let (number, bit) = place(lease.serial);
         let block = self.blocks.get_mut(&number)?;
         block.remove(bit);
@@ -236,7 +297,7 @@ impl Leases {
         Some(InFlight {
             arrival: Arrival {
                 offset: slot.offset,
-                key: slot.key(),
+                key: slot.key,
                 priority: slot.priority,
                 arrived: slot.arrived,
                 not_before: None,
@@ -253,9 +314,10 @@ impl Leases {
     /// Moves the end of a lease.
     pub(super) fn extend(&mut self, lease: Lease, until: Monotonic) -> Result<(), LeaseError> {
         let (number, bit) = place(lease.serial);
-        let slot = self.blocks.get_mut(&number).and_then(|block| block.get_mut(bit));
-        let slot = slot.filter(|slot| slot.offset == lease.offset).ok_or(LeaseError::Unknown)?;
-        slot.until = until;
+        self.slot(lease).ok_or(LeaseError::Unknown)?;
+        if let Some(block) = self.blocks.get_mut(&number) {
+            block.set_until(bit, until);
+        }
         self.ends_by(number, until);
         Ok(())
     }
@@ -268,16 +330,15 @@ impl Leases {
                 return None;
             }
             let block = self.blocks.get_mut(&number)?;
-            let first = block.iter().min_by_key(|(_, slot)| slot.until).map(|(bit, slot)| (bit, *slot));
-            let (bit, slot) = first?;
-            if slot.until == soonest {
-                return Some(Lease { offset: slot.offset, serial: number * BLOCK + bit });
+            let (bit, until, at) = block.first_to_end()?;
+            if until == soonest {
+                return Some(Lease { offset: block.slot(at).offset, serial: number * BLOCK + bit });
             }
             // The one that would have ended first was settled or extended.
             self.ends.pop_first();
-            block.soonest = slot.until;
-            if slot.until != NEVER {
-                self.ends.insert((slot.until, number));
+            block.soonest = until;
+            if until != NEVER {
+                self.ends.insert((until, number));
             }
         }
     }
@@ -291,7 +352,7 @@ impl Leases {
     pub(super) fn iter(&self) -> impl Iterator<Item = (Lease, Held)> {
         self.blocks.iter().flat_map(|(number, block)| {
             let first = number * BLOCK;
-            block.iter().map(move |(bit, slot)| (Lease { offset: slot.offset, serial: first + bit }, Held::of(slot)))
+            block.iter().map(move |(bit, slot)| (Lease { offset: slot.offset, serial: first + bit }, Held::of(&slot)))
         })
     }
 
@@ -307,17 +368,12 @@ impl Leases {
     /// Slots in memory, of settled deliveries too.
     #[cfg(test)]
     pub(super) fn slots(&self) -> usize {
-        self.blocks.values().map(|block| block.slots.len()).sum()
+        self.blocks.values().map(Block::len).sum()
     }
 }
 
 impl Held {
     fn of(slot: &Slot) -> Self {
-        Self {
-            key: slot.key(),
-            arrived: slot.arrived,
-            consumer: slot.consumer,
-            until: slot.until(),
-        }
+        Self { key: slot.key, arrived: slot.arrived, consumer: slot.consumer, until: slot.until() }
     }
 }

@@ -14,6 +14,7 @@
 mod ages;
 mod breaker;
 mod browse;
+mod columns;
 mod consumers;
 mod contract;
 mod delay;

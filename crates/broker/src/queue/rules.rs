@@ -51,8 +51,7 @@ impl<P> Queue<P> {
 
     /// Per-key order begins: what is out, or waits to be tried again, holds its key.
     fn hold_keys(&mut self) {
-        let mut out: Vec<_> =
-            self.leases.iter().filter_map(|(lease, out)| Some((lease.offset.0, out.key?))).collect();
+        let mut out: Vec<_> = self.leases.iter().filter_map(|(lease, out)| Some((lease.offset.0, out.key?))).collect();
         out.sort_unstable();
         for (offset, key) in out {
             self.keys.begin(key, offset);
