@@ -196,6 +196,9 @@ pub struct QueueEffective {
 pub struct QueueDepth {
     /// Ready to be delivered.
     pub ready: u64,
+    /// How many of the ready ones were not looked at since the server started: some may turn out to be delayed or parked.
+    #[serde(default, skip_serializing_if = "is_none_of_them")]
+    pub unread: u64,
     /// Waiting for a time: delays and retries.
     pub delayed: u64,
     /// Held back by an earlier message of their key.
@@ -206,6 +209,11 @@ pub struct QueueDepth {
     pub waiting_bytes: u64,
     /// Bytes with consumers.
     pub in_flight_bytes: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_none_of_them(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Counters of a queue since the start.

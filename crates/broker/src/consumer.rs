@@ -25,6 +25,9 @@ pub struct ConsumerOptions {
     pub rules: ConsumerRules,
 }
 
+/// Deliveries, a slot to wait in, and whether to look again at once.
+type Taken<'a> = (Vec<Delivery<Payload>>, Option<WaitSlot<'a>>, bool);
+
 /// A standing consumer. Dropping it puts what it has not settled back into the queue.
 pub struct Consumer {
     session: Session,
@@ -58,7 +61,7 @@ impl Consumer {
     /// [`ConsumeError::Deleted`] once the queue is gone.
     pub async fn next(&mut self, credit: Credit) -> Result<Vec<Delivered>, ConsumeError> {
         loop {
-            let (taken, slot) = self.take(credit, true)?;
+            let (taken, slot, _) = self.take(credit, true)?;
             if !taken.is_empty() {
                 let held = Held::new(&self.queue, taken, self.auto_ack, self.session.now());
                 return held.hand_out(&self.session).await;
@@ -70,13 +73,19 @@ impl Consumer {
         }
     }
 
-    /// Takes what can be handed out at once. After a kill in the next moment it may come again without being marked as redelivered, which
+    /// Takes what can be handed out at once, looking through the log for it as long as that takes. After a kill in the next moment it may come again without being marked as redelivered, which
     /// [`next`](Self::next) waits to exclude.
     ///
     /// # Errors
     /// See [`next`](Self::next).
     pub fn try_next(&mut self, credit: Credit) -> Result<Vec<Delivered>, ConsumeError> {
-        let (taken, _) = self.take(credit, false)?;
+        let taken = loop {
+            // The lock is free between two looks.
+            let (taken, _, more) = self.take(credit, false)?;
+            if !taken.is_empty() || !more {
+                break taken;
+            }
+        };
         delivered(self.session.shared(), &self.queue, taken, self.auto_ack, self.session.now())
     }
 
@@ -98,7 +107,8 @@ impl Consumer {
         self.session.extend(receipt, by.min(MAX_LEASE))
     }
 
-    fn take(&self, credit: Credit, wait: bool) -> Result<(Vec<Delivery<Payload>>, Option<WaitSlot<'_>>), ConsumeError> {
+    /// What is there, a slot to wait in if nothing is, and whether the log is to be looked at further first.
+    fn take(&self, credit: Credit, wait: bool) -> Result<Taken<'_>, ConsumeError> {
         if self.queue.is_deleted() || self.session.shared().is_closed() {
             return Err(ConsumeError::Deleted(self.queue.name.to_string()));
         }
@@ -107,10 +117,11 @@ impl Consumer {
         let (shared, now) = (self.session.shared(), self.session.now());
         self.queue.check_sound(shared)?;
         let (mut out, mut slot) = (Vec::new(), None);
+        let more;
         {
             let mut guard = self.queue.lock(now);
             guard.machine.set_ready(self.id, credit.messages > 0);
-            let more = self.queue.take(shared, &mut guard, self.id, credit, &mut out)?;
+            more = self.queue.take(shared, &mut guard, self.id, credit, &mut out)?;
             if wait && out.is_empty() && !more {
                 let waiter = if credit.messages > 0 { Waiter::Delivery(self.id) } else { Waiter::End };
                 slot = Some(guard.wait_slot(waiter));
@@ -118,7 +129,7 @@ impl Consumer {
             self.queue.keep_state(shared, &mut guard);
         }
         shared.flush();
-        Ok((out, slot))
+        Ok((out, slot, more))
     }
 }
 

@@ -65,6 +65,7 @@ pub(crate) fn queue(info: v::QueueInfo) -> api::Queue {
         policy: info.policy,
         depth: api::QueueDepth {
             ready: info.depth.ready,
+            unread: info.depth.unread,
             delayed: info.depth.delayed,
             parked: info.depth.parked,
             in_flight: info.depth.in_flight,

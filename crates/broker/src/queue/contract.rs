@@ -306,6 +306,8 @@ pub struct Credit {
 pub struct QueueDepth {
     /// Deliverable now, or waiting in the log and not looked at yet.
     pub ready: u64,
+    /// How many of the ready ones were not looked at since a restart: of those it is not known yet whether they are delayed or parked.
+    pub unread: u64,
     /// Waiting for a time: delays and retries.
     pub delayed: u64,
     /// Held back by an earlier message of their key.

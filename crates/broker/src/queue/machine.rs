@@ -338,6 +338,7 @@ impl<P> Queue<P> {
     pub fn depth(&self) -> QueueDepth {
         QueueDepth {
             ready: self.counts.ready,
+            unread: self.unread.messages,
             delayed: self.counts.delayed,
             parked: self.counts.parked,
             in_flight: self.leases.len() as u64,

@@ -25,8 +25,14 @@ impl<P> Queue<P> {
             .or_else(|| self.shed_page())
             .or_else(|| self.ready_page(1))
             .or_else(|| sorting(&self.soon))
-            .or_else(|| (self.levels() > 1 && !self.unread.is_empty()).then(|| self.unread_page(PAGE_RECORDS)))
+            .or_else(|| (self.sorts() && !self.unread.is_empty()).then(|| self.unread_page(PAGE_RECORDS)))
             .or_else(|| self.ready_page((self.memory.window / 2).max(1)))
+    }
+
+    /// Whether messages may wait for something else than their turn, so that all must be looked at before that is known. A message that
+    /// brings its own delay to a queue without one is found when its turn comes.
+    fn sorts(&self) -> bool {
+        self.levels() > 1 || self.rules.keyed || self.rules.delay.is_some()
     }
 
     /// The next ready messages, if fewer than `low` can be delivered from memory.

@@ -56,14 +56,18 @@ impl Session {
                 }
                 slot
             };
-            let left = deadline.since(self.now().mono);
-            if left.is_zero() || self.shared().is_closed() {
+            if self.shared().is_closed() {
                 return Ok(Vec::new());
             }
             let Some(slot) = slot else {
+                // The log is not looked through yet: "nothing there" would be a guess, however little time there was to wait.
                 tokio::task::yield_now().await;
                 continue;
             };
+            let left = deadline.since(self.now().mono);
+            if left.is_zero() {
+                return Ok(Vec::new());
+            }
             let _ = tokio::time::timeout(left, slot.notify.notified()).await;
         }
     }

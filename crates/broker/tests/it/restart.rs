@@ -11,7 +11,7 @@ use log::{Append, Commit, Durability, Log, Operation, Target};
 use types::{Filter, HeaderMatch, LogId, Offset};
 
 use crate::admin::snapshot;
-use crate::harness::{Bench, bind, bodies, publish, queue, receive, topic};
+use crate::harness::{Bench, bind, bodies, consumer, credit, depth, nack, publish, queue, receive, settle, to, topic};
 use crate::support::{indexed, kept, keyed, message, partitioned, pattern, policy, read, texts, through, to_topic};
 
 fn on(topic: &str) -> GroupConfig {
@@ -187,4 +187,66 @@ async fn damage_in_the_state_of_one_thing_leaves_its_neighbours_working() {
     let options = broker::BrokerOptions::default();
     let refused = broker::Broker::open(std::sync::Arc::new(bench.log.reopen()), bench.clock.clone(), options);
     assert!(refused.is_err_and(|error| error.to_string().contains("definitions")));
+}
+
+/// A queue of many messages that wait for an hour, with one behind them that does not; as a restart finds it.
+async fn restarted_behind_delayed(config: QueueConfig, messages: usize) -> Bench {
+    let bench = Bench::new();
+    let session = bench.session();
+    queue(&session, "q", config).await;
+    let delayed = |n: usize| {
+        let not_before = Some(types::Timestamp(types::Clock::now(&*bench.clock).wall.0 + 3_600_000));
+        types::Message { not_before, ..keyed("k", &n.to_string()) }
+    };
+    for first in (0..messages).step_by(10_000) {
+        publish(&session, to("q"), (first..(first + 10_000).min(messages)).map(delayed).collect()).await;
+    }
+    publish(&session, to("q"), vec![keyed("k", "ready")]).await;
+    drop(session);
+    bench.restart()
+}
+
+#[tokio::test]
+async fn a_receive_without_a_wait_finds_what_is_ready_behind_many_delayed_messages_after_a_restart() {
+    // More than one look reads.
+    let bench = restarted_behind_delayed(QueueConfig::default(), 60_000).await;
+    let session = bench.session();
+    let seen = session.queue("q").unwrap().depth;
+    assert_eq!((seen.ready, seen.unread), (60_001, 60_001), "the view says what it does not know");
+    assert_eq!(bodies(&receive(&session, "q", 10).await), ["ready"]);
+    let seen = session.queue("q").unwrap().depth;
+    assert_eq!((seen.ready, seen.unread, seen.delayed, seen.in_flight), (0, 0, 60_000, 1));
+    assert!(receive(&session, "q", 10).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_standing_consumer_finds_it_too() {
+    let bench = restarted_behind_delayed(QueueConfig::default(), 60_000).await;
+    let session = bench.session();
+    let mut consumer = session.consume("q", consumer(false, 0)).unwrap();
+    assert_eq!(bodies(&consumer.try_next(credit(10)).unwrap()), ["ready"]);
+}
+
+#[tokio::test]
+async fn a_queue_with_keys_is_looked_through_by_itself_after_a_restart() {
+    let bench = Bench::new();
+    let session = bench.session();
+    queue(&session, "q", QueueConfig { keyed: Some(true), ..QueueConfig::default() }).await;
+    publish(&session, to("q"), vec![keyed("head", "0")]).await;
+    let first = receive(&session, "q", 1).await;
+    settle(&session, &first[0], nack(Some(Duration::from_secs(3_600)))).await.unwrap();
+    // More of other keys than the queue holds in memory, then those behind the one that failed.
+    for chunk in 0..4 {
+        publish(&session, to("q"), (0..10_000).map(|n| keyed(&format!("{chunk} {n}"), "1")).collect()).await;
+    }
+    publish(&session, to("q"), (0..100).map(|_| keyed("head", "2")).collect()).await;
+    assert_eq!(depth(&session, "q"), (40_000, 1, 100, 0));
+    drop(session);
+    let bench = bench.restart();
+    let session = bench.session();
+    for _ in 0..100 {
+        bench.broker.tick().await;
+    }
+    assert_eq!(depth(&session, "q"), (40_000, 1, 100, 0));
+    assert_eq!(session.queue("q").unwrap().depth.unread, 0);
 }

@@ -252,8 +252,12 @@ fn show(client: &Client, queue: &Queue) -> Result<(), Failure> {
         (
             "messages",
             format!(
-                "{} ready, {} delayed, {} parked, {} in flight",
-                depth.ready, depth.delayed, depth.parked, depth.in_flight
+                "{} ready{}, {} delayed, {} parked, {} in flight",
+                depth.ready,
+                if depth.unread > 0 { format!(" ({} not looked at yet)", depth.unread) } else { String::new() },
+                depth.delayed,
+                depth.parked,
+                depth.in_flight
             ),
         ),
         ("bytes", show_bytes(depth.waiting_bytes + depth.in_flight_bytes)),

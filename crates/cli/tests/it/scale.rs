@@ -104,11 +104,8 @@ impl Case {
             queue: json!({"keyed": true}),
             fields: |n| {
                 let half = n / 2;
-                let key = if n.is_multiple_of(2) {
-                    format!("head-{}", half % HEADS)
-                } else {
-                    format!("key-{}", half % 1009)
-                };
+                let key =
+                    if n.is_multiple_of(2) { format!("head-{}", half % HEADS) } else { format!("key-{}", half % 1009) };
                 json!({ "key": key })
             },
             early: fail_the_heads,
