@@ -12,7 +12,7 @@ use super::keys::{Keys, Promoted};
 use super::leases::Leases;
 use super::memory::{Memory, NumberMap};
 use super::ready::Ready;
-use super::retry::Failure;
+use super::retry::{Failure, Reasons};
 use super::rules::levels;
 use super::{
     Arrival, AttachError, ConsumerId, ConsumerRules, Departure, Overflow, QueueDepth, QueueEvent, QueueRules,
@@ -40,6 +40,7 @@ pub struct Queue<P> {
     /// Given up, and not yet put out by `tick`.
     pub(super) departures: Vec<Departure<P>>,
     pub(super) failures: NumberMap<u64, Failure>,
+    pub(super) reasons: Reasons,
     /// Delivered before, and still here.
     pub(super) seen: RoaringTreemap,
     pub(super) consumers: Consumers,
@@ -138,6 +139,7 @@ impl<P> Queue<P> {
             leaving: NumberMap::default(),
             departures: Vec::new(),
             failures: NumberMap::default(),
+            reasons: Reasons::default(),
             seen: RoaringTreemap::new(),
             consumers: Consumers::default(),
             unread: Unread { cursor: recovered.start, end: recovered.end, ..Unread::default() },
@@ -181,7 +183,9 @@ impl<P> Queue<P> {
         // There is no clock here, so all but the nearest go to the coarsest buckets: the first tick sorts them.
         self.delays.insert(Timestamp(i64::MIN / 2), retry.due, offset.0, None, &mut self.memory);
         self.counts.delayed += 1;
-        self.failures.insert(offset.0, Failure { history: retry.history, key: retry.key, due: retry.due });
+        let mut history = retry.history;
+        history.last_error = history.last_error.map(|reason| self.reasons.share(reason));
+        self.failures.insert(offset.0, Failure { history, key: retry.key, due: retry.due });
     }
 
     /// Reserves room for messages about to be committed; `false` if the queue is full and rejects.

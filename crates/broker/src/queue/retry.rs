@@ -1,5 +1,6 @@
 //! What follows a failed attempt, and what is remembered of failures.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,27 @@ pub(super) struct Failure {
     pub(super) key: Option<u64>,
     /// When it was, or is, due again.
     pub(super) due: Timestamp,
+}
+
+/// Different reasons remembered, so that many messages that fail for the same one share its text.
+const REASONS: usize = 16;
+
+/// The last reasons that were given for failures, the latest last.
+#[derive(Debug, Default)]
+pub(super) struct Reasons(VecDeque<Arc<str>>);
+
+impl Reasons {
+    /// The same text, shared with those before.
+    pub(super) fn share(&mut self, reason: Arc<str>) -> Arc<str> {
+        if let Some(known) = self.0.iter().rev().find(|known| **known == reason) {
+            return Arc::clone(known);
+        }
+        if self.0.len() >= REASONS {
+            self.0.pop_front();
+        }
+        self.0.push_back(Arc::clone(&reason));
+        reason
+    }
 }
 
 impl Failure {

@@ -115,6 +115,7 @@ impl<P> Queue<P> {
     }
 
     fn note_failure(&mut self, now: Now, entry: &Arrival<P>, error: Option<Arc<str>>, lease_expired: bool) {
+        let error = error.map(|reason| self.reasons.share(reason));
         let failure = self.failures.entry(entry.offset.0).or_default();
         failure.history.fail(now.wall, error);
         failure.key = entry.key;

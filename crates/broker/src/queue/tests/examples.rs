@@ -593,6 +593,20 @@ fn settled_leases_are_swept_and_many_failures_keep_their_reasons() {
 }
 
 #[test]
+fn messages_that_fail_for_the_same_reason_share_its_text() {
+    let mut bench = bench(plain());
+    for offset in 0..100 {
+        bench.put(offset, |_| {});
+        let lease = bench.take(1)[0].lease;
+        bench.fail(lease, if offset % 2 == 0 { "busy" } else { "away" });
+    }
+    let retries = bench.queue.retries();
+    let texts: std::collections::HashSet<_> =
+        retries.iter().filter_map(|retry| retry.history.last_error.as_ref().map(Arc::as_ptr)).collect();
+    assert_eq!((retries.len(), texts.len()), (100, 2));
+}
+
+#[test]
 fn stragglers_among_many_settled_leases_cost_their_own_slots_only() {
     let mut bench = bench(plain());
     let mut kept = Vec::new();
