@@ -19,8 +19,9 @@ impl Broker {
         let now = shared.clock.now();
         let queues: Vec<_> = shared.queues.read().values().filter(|queue| queue.tick_due(now)).cloned().collect();
         for queue in queues {
-            if !queue.is_deleted() {
-                queue.tick(shared, now);
+            if !queue.is_deleted() && queue.tick(shared, now) {
+                // There is more, perhaps for seconds: whoever waits for this thread comes first.
+                tokio::task::yield_now().await;
             }
         }
         shared.flush();

@@ -69,10 +69,10 @@ fn reason_name(reason: &LeaveReason) -> &'static str {
 }
 
 impl QueueOwner {
-    /// Does what time has brought for this queue.
-    pub(crate) fn tick(self: &Arc<Self>, shared: &Arc<Shared>, now: Now) {
+    /// Does what time has brought for this queue; `true` if there is more to be done at once.
+    pub(crate) fn tick(self: &Arc<Self>, shared: &Arc<Shared>, now: Now) -> bool {
         let (mut retries, mut departures) = (Vec::new(), Vec::new());
-        {
+        let goes_on = {
             let mut guard = self.lock(now);
             guard.begin_tick();
             departures.append(&mut guard.stalled);
@@ -97,7 +97,8 @@ impl QueueOwner {
             if more || unread {
                 guard.tick_after(Duration::ZERO);
             }
-        }
+            more || unread
+        };
         self.record_retries(shared, retries, now);
         let mut departures = departures.into_iter();
         while let Some(departure) = departures.next() {
@@ -108,6 +109,7 @@ impl QueueOwner {
             }
         }
         self.continue_redrive(shared, now);
+        goes_on
     }
 
     fn record_retries(&self, shared: &Arc<Shared>, retries: Vec<RetryRecord>, now: Now) {

@@ -264,7 +264,7 @@ impl Case {
         let empty = memory(&server);
 
         let begun = Instant::now();
-        let few = BATCH_MESSAGES.min(messages);
+        let few = HEADS.min(messages);
         self.fill(&mut http, 0..few);
         (self.early)(&mut http);
         self.fill(&mut http, few..messages);
