@@ -284,6 +284,8 @@ impl Case {
         let (server, started, again) = restart(data.path(), left.all());
         let mut http = Http::new(&server);
         let restarted = memory(&server);
+        // Before anything is received: of a key that is out, others would be parked.
+        let exact = until_exact(&mut http, &left);
         let taking = Instant::now();
         let first = receive(&mut http, 1);
         let took = taking.elapsed();
@@ -291,12 +293,11 @@ impl Case {
         settle(&mut http, &first.iter().map(|one| one["receipt"].clone()).collect::<Vec<_>>(), "ack");
         // Acknowledged, as one that is released would go on holding its key.
         let expected = Depth { ready: left.ready - first.len() as u64, ..left };
-        let exact = until_exact(&mut http, &expected);
         std::thread::sleep(SETTLE);
         let (later, later_depth) = (memory(&server), depth(&mut http));
         println!(
             "scale {name}: {messages} in {:.0} s, {left:?}; KiB: {empty} empty, {full} filled, {busy} worked on, {idle} after {} s, {peak} \
-             at most; ready again in {:.2} s ({again:?}), {restarted} KiB, first receive {:.2} s, exact after {exact:?} more, later {later} KiB \
+             at most; ready again in {:.2} s ({again:?}), {restarted} KiB, first receive {:.2} s, exact {exact:?} later, then {later} KiB \
              ({later_depth:?})",
             filled.as_secs_f64(),
             SETTLE.as_secs(),
