@@ -424,7 +424,8 @@ impl Plan {
             if let Some(result) = self.results.get_mut(first + at) {
                 result.live += u32::try_from(to.len()).unwrap_or(u32::MAX);
             }
-            let mut message = message.clone();
+            // It may wait long for a slow subscriber, which must not keep the whole frame that it came in.
+            let mut message = message.detached();
             message.timestamp.get_or_insert(self.now.wall);
             self.live.push((Arc::new(message), to));
         }

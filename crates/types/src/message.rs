@@ -122,4 +122,56 @@ impl Message {
             + text(&self.dedup_id)
             + self.headers.iter().map(|(name, value)| name.bytes().len() + value.weight_bytes()).sum::<usize>()
     }
+
+    /// The same message with bytes of its own. A message's fields may be slices of a whole received frame, which lives as long as any of
+    /// them: whoever keeps one message for long keeps this instead.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        let text = |text: &Option<Text>| text.as_ref().map(Text::detached);
+        Self {
+            id: self.id.as_ref().map(|id| match id {
+                MessageId::Uuid(uuid) => MessageId::Uuid(*uuid),
+                MessageId::Text(id) => MessageId::Text(id.detached()),
+            }),
+            subject: Bytes::copy_from_slice(&self.subject),
+            key: self.key.as_deref().map(Bytes::copy_from_slice),
+            headers: self.headers.iter().map(|(name, value)| (name.detached(), value.detached())).collect(),
+            body: self.body.as_deref().map(Bytes::copy_from_slice),
+            content_type: text(&self.content_type),
+            correlation_id: text(&self.correlation_id),
+            reply_to: text(&self.reply_to),
+            dedup_id: text(&self.dedup_id),
+            timestamp: self.timestamp,
+            not_before: self.not_before,
+            expires_at: self.expires_at,
+            priority: self.priority,
+            durable: self.durable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_detached_message_is_equal_and_shares_nothing() {
+        let frame = Bytes::from_static(b"subjectkeybodyidnametext");
+        let text = |range| Text::from_utf8(frame.slice(range)).unwrap();
+        let value = Value::List(vec![Value::Text(text(20..24)), Value::Bytes(frame.slice(0..3)), Value::Bool(true)]);
+        let message = Message {
+            id: Some(MessageId::Text(text(14..16))),
+            subject: frame.slice(0..7),
+            key: Some(frame.slice(7..10)),
+            body: Some(frame.slice(10..14)),
+            dedup_id: Some(text(14..16)),
+            headers: vec![(text(16..20), Value::Map(vec![(text(16..20), value)]))],
+            ..Message::default()
+        };
+        let detached = message.detached();
+        assert_eq!(detached, message);
+        let within = |bytes: &Bytes| frame.as_ptr_range().contains(&bytes.as_ptr());
+        assert!(within(&message.subject) && !within(&detached.subject));
+        assert!(!within(detached.headers[0].0.bytes()) && !within(detached.body.as_ref().unwrap()));
+    }
 }

@@ -36,6 +36,12 @@ impl Text {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// The same text with bytes of its own.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
+
     /// The text's bytes, shared.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {

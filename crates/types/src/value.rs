@@ -86,6 +86,20 @@ impl From<&str> for Value {
 }
 
 impl Value {
+    /// The same value with bytes of its own.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        match self {
+            Self::Text(text) => Self::Text(text.detached()),
+            Self::Bytes(bytes) => Self::Bytes(Bytes::copy_from_slice(bytes)),
+            Self::List(values) => Self::List(values.iter().map(Self::detached).collect()),
+            Self::Map(entries) => {
+                Self::Map(entries.iter().map(|(name, value)| (name.detached(), value.detached())).collect())
+            }
+            other => other.clone(),
+        }
+    }
+
     /// Roughly what the value weighs on the wire, in bytes.
     #[must_use]
     pub fn weight_bytes(&self) -> usize {
