@@ -91,6 +91,20 @@ fn a_port_in_use_is_an_error_that_names_the_flag() {
 }
 
 #[test]
+fn the_grpc_listener_is_named_beside_the_http_one() {
+    let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start_with(data.path(), &["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"], &[]);
+    let address = server.ready.split_whitespace().find_map(|word| word.strip_prefix("grpc://")).unwrap();
+    assert!(!address.ends_with(":0"), "{}", server.ready);
+    let mut second = posthouse();
+    let said = failed(second.args(["serve", "--http", "off", "--grpc", address, "--data"]).arg(other.path()), 1);
+    assert!(said.contains(&format!("--grpc {address}")) && said.contains("in use"), "{said}");
+    let mut beyond = posthouse();
+    let said = failed(beyond.args(["serve", "--http", "off", "--grpc", "0.0.0.0:0", "--data"]).arg(other.path()), 1);
+    assert!(said.contains("--grpc") && said.contains("--insecure"), "{said}");
+}
+
+#[test]
 fn a_data_directory_has_one_process_and_the_error_names_it() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());

@@ -215,7 +215,7 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         let of = |kind| filter_to(g::Filter { kind: Some(kind) }).unwrap_err().problem().field;
         assert_eq!(of(g::filter::Kind::Attribute(g::AttributeFilter::default())), "filter");
-        assert_eq!(of(g::filter::Kind::Subject("a..b".to_owned())), "filter");
+        assert_eq!(of(g::filter::Kind::Subject("a.>.b".to_owned())), "filter");
         let range = g::NumberRange { gt: Some(1.0), gte: Some(1.0), ..Default::default() };
         assert!(test_to(g::AttributeTest { test: Some(g::attribute_test::Test::Range(range)) }).is_err());
     }

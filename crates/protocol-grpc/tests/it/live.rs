@@ -30,7 +30,7 @@ async fn a_subscription_gets_what_is_published_from_then_on() {
         found.extend(next(&mut answers).await.messages.into_iter().map(|message| body(Some(message))));
     }
     assert_eq!(found, (0..100).map(|number| number.to_string()).collect::<Vec<_>>());
-    let status = client.subscribe(subscribe("a..b")).await.unwrap_err();
+    let status = client.subscribe(subscribe("a.>.b")).await.unwrap_err();
     assert_eq!(refusal(&status).2, "subject");
 }
 
@@ -64,7 +64,9 @@ async fn requests_are_answered_on_a_stream() {
     // Nobody answers in time; then nobody waits.
     let mut late = Request::new(ask("upper", "abc"));
     late.set_timeout(Duration::from_millis(50));
-    assert_eq!(soon(client.request(late)).await.unwrap_err().code(), Code::DeadlineExceeded);
+    // This client keeps the deadline too, and calls that a cancellation; whoever is first tells it.
+    let code = soon(client.request(late)).await.unwrap_err().code();
+    assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled), "{code:?}");
     assert_eq!(next(&mut serving).await.first, 2);
     tokio::time::sleep(Duration::from_millis(100)).await;
     let answer = g::Answer { request: 2, message: Some(types::Message::new("", "late").into()) };
