@@ -65,7 +65,8 @@ impl Live for Living {
     async fn reply(&self, request: Request<Streaming<g::ReplyFrame>>) -> Result<Response<Self::ReplyStream>, Status> {
         let caller = Caller::of(&self.0, &request).await?;
         let permit = self.0.stream()?;
-        let replying = Replying::Opening(self.0.clone(), caller, request.into_inner(), permit);
+        let opening = Opening { app: self.0.clone(), caller, inbound: request.into_inner(), permit };
+        let replying = Replying::Opening(Box::new(opening));
         Ok(Response::new(Box::pin(stream::unfold(replying, |replying| async move { replying.next().await }))))
     }
 }
@@ -148,9 +149,17 @@ impl Subscribed {
 
 /// A reply stream: it waits for its first frame, serves, or is over.
 enum Replying {
-    Opening(App, Caller, Streaming<g::ReplyFrame>, OwnedSemaphorePermit),
+    Opening(Box<Opening>),
     Open(Box<Serving>),
     Over,
+}
+
+/// What a reply stream is until its first frame has come.
+struct Opening {
+    app: App,
+    caller: Caller,
+    inbound: Streaming<g::ReplyFrame>,
+    permit: OwnedSemaphorePermit,
 }
 
 type Answering = Pin<Box<dyn Future<Output = Option<g::AnswerFailure>> + Send>>;
@@ -177,7 +186,7 @@ impl Replying {
         let end = |status| Some((Err(status), Self::Over));
         match self {
             Self::Over => None,
-            Self::Opening(app, caller, inbound, permit) => match Serving::open(app, caller, inbound, permit).await {
+            Self::Opening(opening) => match Serving::open(*opening).await {
                 Ok(Some(serving)) => {
                     let opened = g::ReplyRequests { opened: true, ..Default::default() };
                     Some((Ok(opened), Self::Open(Box::new(serving))))
@@ -195,12 +204,8 @@ impl Replying {
 }
 
 impl Serving {
-    async fn open(
-        app: App,
-        caller: Caller,
-        mut inbound: Streaming<g::ReplyFrame>,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<Option<Self>, Status> {
+    async fn open(opening: Opening) -> Result<Option<Self>, Status> {
+        let Opening { app, caller, mut inbound, permit } = opening;
         let late = || {
             let why = format!("no first frame within {} s (OPEN_TIMEOUT)", OPEN_TIMEOUT.as_secs());
             Failure::new(Code::DeadlineExceeded, "timeout", why).limit("OPEN_TIMEOUT")
