@@ -39,7 +39,7 @@ async fn topics_queues_and_bindings_are_made_shown_and_deleted() {
     let binding = admin.create_binding(request).await.unwrap().into_inner().binding.unwrap();
     assert_eq!(binding.config, Some(config));
     let listed = admin.list_bindings(g::ListBindingsRequest::default()).await.unwrap().into_inner().bindings;
-    assert_eq!(listed, [binding.clone()]);
+    assert_eq!(listed, std::slice::from_ref(&binding));
     let queues = admin.list_queues(g::ListRequest { prefix: "w".to_owned(), ..Default::default() }).await.unwrap();
     assert!(queues.into_inner().queues.iter().any(|queue| queue.name == "work"));
 
