@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use log::batch::{
-    BatchBuilder, BatchError, BatchOptions, BuildError, Record, RecordBatch, RecordBlock, RecordPosition,
+    BatchBuilder, BatchError, BatchOptions, BuildError, HeaderRef, RecordBatch, RecordBlock, RecordPosition, RecordRef,
 };
 use types::limits::RESERVED_HEADER_PREFIX;
 use types::{Message, MessageId, Offset, Text, Timestamp, Value};
@@ -63,8 +63,8 @@ pub(crate) struct Payload {
 impl Payload {
     /// Decodes the message, and when the broker took it.
     pub(crate) fn message(&self) -> Result<(Message, Timestamp), BatchError> {
-        let record = self.block.record_from(self.position)?;
-        Ok((decode(&record), Timestamp(record.timestamp_ms)))
+        let record = self.block.record_ref(self.position)?;
+        Ok((decode(&record, self.block.bytes()), Timestamp(record.timestamp_ms)))
     }
 }
 
@@ -228,39 +228,38 @@ impl Scratch {
     }
 }
 
-/// Decodes a record into a message. What a foreign producer wrote under the reserved prefix and cannot be read is left out.
-pub(crate) fn decode(record: &Record) -> Message {
-    let mut message = Message { key: record.key.clone(), body: record.value.clone(), ..Message::default() };
-    let mut types: Option<Bytes> = None;
-    let mut headers = Vec::with_capacity(record.headers.len());
-    for (name, value) in record.headers.iter_shared() {
-        if name.starts_with(RESERVED_HEADER_PREFIX.as_bytes())
-            && reserved(&mut message, &mut types, &name, value.as_ref())
-        {
+/// Decodes a record of `block` into a message, which shares the block's bytes. What a foreign producer wrote under the reserved prefix
+/// and cannot be read is left out.
+fn decode(record: &RecordRef<'_>, block: &Bytes) -> Message {
+    let share = |part: &[u8]| block.slice_ref(part);
+    let (key, body) = (record.key.map(share), record.value.map(share));
+    let mut message = Message { key, body, ..Message::default() };
+    // Looked for when the first header of the application's needs it.
+    let mut types: Option<&[u8]> = None;
+    for HeaderRef { name, value } in record.headers.iter() {
+        let may_be_ours = name.starts_with(RESERVED_HEADER_PREFIX.as_bytes());
+        if may_be_ours && reserved(&mut message, name, value, share) {
             continue;
         }
-        if let Ok(name) = Text::from_utf8(name) {
-            headers.push((name, value));
+        if let Ok(name) = Text::from_utf8(share(name)) {
+            let find = || record.headers.get(TYPES.as_bytes()).and_then(|header| header.value).unwrap_or_default();
+            let tag = types.get_or_insert_with(find).get(message.headers.len()).copied();
+            message.headers.push((name, value_codec::decode_plain(tag, value.map(share))));
         }
     }
-    let types = types.as_deref().unwrap_or_default();
-    let typed = |(at, (name, value)): (usize, (Text, Option<Bytes>))| {
-        (name, value_codec::decode_plain(types.get(at).copied(), value))
-    };
-    message.headers = headers.into_iter().enumerate().map(typed).collect();
     message.timestamp.get_or_insert(Timestamp(record.timestamp_ms));
     message
 }
 
 /// Takes a reserved header into the message; `false` if it is not one of ours.
-fn reserved(message: &mut Message, types: &mut Option<Bytes>, name: &[u8], value: Option<&Bytes>) -> bool {
-    let text = || value.cloned().and_then(|value| Text::from_utf8(value).ok());
+fn reserved(message: &mut Message, name: &[u8], value: Option<&[u8]>, share: impl Fn(&[u8]) -> Bytes) -> bool {
+    let text = || value.and_then(|value| Text::from_utf8(share(value)).ok());
     let number = || value.and_then(|value| std::str::from_utf8(value).ok()).and_then(|text| text.parse::<i64>().ok());
     let Ok(name) = std::str::from_utf8(name) else { return false };
     match name {
-        UUID => message.id = value.and_then(|value| value[..].try_into().ok()).map(MessageId::Uuid),
+        UUID => message.id = value.and_then(|value| value.try_into().ok()).map(MessageId::Uuid),
         ID => message.id = text().map(MessageId::Text),
-        SUBJECT => message.subject = value.cloned().unwrap_or_default(),
+        SUBJECT => message.subject = value.map(share).unwrap_or_default(),
         CONTENT_TYPE => message.content_type = text(),
         CORRELATION_ID => message.correlation_id = text(),
         REPLY_TO => message.reply_to = text(),
@@ -271,7 +270,7 @@ fn reserved(message: &mut Message, types: &mut Option<Bytes>, name: &[u8], value
         PRIORITY => message.priority = number().and_then(|number| u8::try_from(number).ok()),
         TRANSIENT => message.durable = false,
         KEYLESS => message.key = None,
-        TYPES => *types = value.cloned(),
+        TYPES => {}
         _ => return false,
     }
     true
@@ -384,7 +383,7 @@ mod tests {
             let block = batch.block().unwrap();
             assert_eq!(said, metas(&block).unwrap());
             for (message, meta) in messages.iter().zip(&said) {
-                let mut read = decode(&block.record_from(meta.position).unwrap());
+                let mut read = decode(&block.record_ref(meta.position).unwrap(), block.bytes());
                 assert_eq!(read.timestamp.take(), Some(Timestamp(1_700_000_000_123)));
                 assert_eq!(read, *message);
             }

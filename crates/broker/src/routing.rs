@@ -75,6 +75,52 @@ struct Reached {
     logs: Vec<(Arc<Topic>, Vec<u32>)>,
 }
 
+/// Messages by where they go. Those of a batch mostly take the same way, so a target is looked for in its turn first.
+#[derive(Default)]
+struct ByTarget {
+    all: Vec<(EntityId, Vec<u32>)>,
+    places: HashMap<EntityId, usize>,
+}
+
+impl ByTarget {
+    /// Message `at` has this target, as the `turn`th of its targets.
+    fn push(&mut self, turn: usize, target: EntityId, at: u32) {
+        if let Some((_, indexes)) = self.all.get_mut(turn).filter(|(known, _)| *known == target) {
+            indexes.push(at);
+            return;
+        }
+        let next = self.all.len();
+        let place = *self.places.entry(target).or_insert(next);
+        match self.all.get_mut(place) {
+            Some((_, indexes)) => indexes.push(at),
+            None => self.all.push((target, vec![at])),
+        }
+    }
+
+    fn sorted(mut self) -> Vec<(EntityId, Vec<u32>)> {
+        self.all.sort_unstable_by_key(|(target, _)| *target);
+        self.all
+    }
+}
+
+/// Which of a publish's results the records of a batch belong to.
+#[derive(Clone, Copy)]
+enum Places<'a> {
+    /// They follow each other from this one on.
+    From(usize),
+    /// One for each record.
+    Listed(&'a [usize]),
+}
+
+impl Places<'_> {
+    fn get(self, at: u32) -> Option<usize> {
+        match self {
+            Self::From(first) => Some(first + at as usize),
+            Self::Listed(all) => all.get(at as usize).copied(),
+        }
+    }
+}
+
 /// Where to find the positions of what was written.
 pub(crate) struct Placed {
     operation: usize,
@@ -130,9 +176,7 @@ impl Plan {
     pub(crate) fn for_queue(&mut self, queue: &Arc<QueueOwner>, messages: &[Message]) -> Result<(), PublishError> {
         let first = self.begin_results(messages);
         let batch = self.encode(messages, false)?;
-        let indexes: Vec<u32> = (0..).take(messages.len()).collect();
-        let results: Vec<usize> = (first..first + messages.len()).collect();
-        self.share(queue, &batch, messages, &indexes, &results)
+        self.share(queue, &batch, messages, None, Places::From(first))
     }
 
     /// Adds messages published through a topic.
@@ -183,7 +227,8 @@ impl Plan {
                     self.avoided = true;
                     continue;
                 }
-                self.share(&queue, &batch, chosen, &indexes, &results)?;
+                let selected = all_or(indexes, &batch);
+                self.share(&queue, &batch, chosen, selected, Places::Listed(&results))?;
             }
         }
         if definition.config.live != Some(false) {
@@ -301,29 +346,31 @@ impl Plan {
         topic: &Arc<Topic>,
         messages: &[Message],
     ) -> Result<Reached, PublishError> {
-        let mut queues: BTreeMap<EntityId, Vec<u32>> = BTreeMap::new();
-        let mut logs: BTreeMap<EntityId, Vec<u32>> = BTreeMap::new();
+        let mut queues = ByTarget::default();
+        let mut logs = ByTarget::default();
         let mut routes = Routes::default();
         let mut unrouted = 0;
         let reached = {
             let entities = namespace.entities.read();
             for (at, message) in (0u32..).zip(messages) {
                 entities.router.route(topic.id, &MessageFields::new(message), &mut routes).map_err(route_failure)?;
-                for queue in &routes.queues {
-                    queues.entry(queue.queue).or_default().push(at);
+                for (turn, queue) in routes.queues.iter().enumerate() {
+                    queues.push(turn, queue.queue, at);
                 }
-                for log in routes.logs.iter().filter(|log| **log != topic.id) {
-                    logs.entry(*log).or_default().push(at);
+                for (turn, log) in routes.logs.iter().filter(|log| **log != topic.id).enumerate() {
+                    logs.push(turn, *log, at);
                 }
                 if routes.is_empty() {
                     unrouted += 1;
                 }
             }
             let queues: Vec<_> = queues
+                .sorted()
                 .into_iter()
                 .filter_map(|(id, at)| Some((Arc::clone(entities.queues_by_id.get(&id)?), at)))
                 .collect();
             let logs: Vec<_> = logs
+                .sorted()
                 .into_iter()
                 .filter_map(|(id, at)| Some((Arc::clone(entities.topics_by_id.get(&id)?), at)))
                 .collect();
@@ -365,20 +412,29 @@ impl Plan {
         queue: &Arc<QueueOwner>,
         batch: &Arc<Encoded>,
         messages: &[Message],
-        indexes: &[u32],
-        results: &[usize],
+        selected: Selected,
+        results: Places<'_>,
     ) -> Result<(), PublishError> {
+        let (count, bytes) = batch.load(&selected);
+        match queue.reserve(count, bytes) {
+            Some(true) => {
+                self.has_share(queue, batch, selected, Vec::new(), results);
+                return Ok(());
+            }
+            Some(false) => return Err(queue_full(queue)),
+            None => {}
+        }
         let mut guard = queue.lock(self.now);
-        let (mut wanted, mut dedup) = (Vec::with_capacity(indexes.len()), Vec::new());
-        for at in indexes {
-            let id = messages.get(*at as usize).and_then(|message| message.dedup_id.as_ref());
+        let (mut wanted, mut dedup) = (Vec::new(), Vec::new());
+        for at in chosen(&selected, batch) {
+            let id = messages.get(at as usize).and_then(|message| message.dedup_id.as_ref());
             if let (Some(window), Some(id)) = (&mut guard.dedup, id) {
                 let id = DedupHash::of(id.bytes());
                 match window.reserve(self.now, id) {
                     Ok(verdict) if self.is_new(queue.id, id, verdict) => dedup.push(id),
                     Ok(_) => {
-                        if let Some(result) = results.get(*at as usize) {
-                            self.mark_duplicate(*result);
+                        if let Some(result) = results.get(at) {
+                            self.mark_duplicate(result);
                         }
                         continue;
                     }
@@ -389,7 +445,7 @@ impl Plan {
                     }
                 }
             }
-            wanted.push(*at);
+            wanted.push(at);
         }
         if wanted.is_empty() {
             return Ok(());
@@ -398,17 +454,33 @@ impl Plan {
         let (count, bytes) = batch.load(&selected);
         if !guard.machine.reserve(count, bytes) {
             guard.cancel_dedup(&dedup);
-            return Err(PublishError::QueueFull { queue: queue.name.to_string(), limit: full_limit(queue) });
+            return Err(queue_full(queue));
         }
         drop(guard);
+        self.has_share(queue, batch, selected, dedup, results);
+        Ok(())
+    }
+
+    /// A queue's room and dedup ids are reserved.
+    fn has_share(
+        &mut self,
+        queue: &Arc<QueueOwner>,
+        batch: &Arc<Encoded>,
+        selected: Selected,
+        dedup: Vec<DedupHash>,
+        results: Places<'_>,
+    ) {
         self.at_least(queue.durability());
-        for at in chosen(&selected, batch) {
-            if let Some(result) = results.get(at as usize).and_then(|result| self.results.get_mut(*result)) {
+        let mut count = |at: u32| {
+            if let Some(result) = results.get(at).and_then(|result| self.results.get_mut(result)) {
                 result.queues += 1;
             }
+        };
+        match &selected {
+            Some(indexes) => indexes.iter().for_each(|at| count(*at)),
+            None => (0..).take(batch.metas.len()).for_each(count),
         }
         self.queues.push(QueueShare { queue: Arc::clone(queue), batch: Arc::clone(batch), selected, dedup });
-        Ok(())
     }
 
     fn fan_out(&mut self, namespace: &Namespace, messages: &[Message], fresh: &[usize], first: usize) {
@@ -547,11 +619,12 @@ fn chosen(selected: &Selected, batch: &Encoded) -> Vec<u32> {
     }
 }
 
-fn full_limit(queue: &QueueOwner) -> String {
+fn queue_full(queue: &QueueOwner) -> PublishError {
     let rules = queue.rules();
     let messages = rules.max_messages.map(|max| format!("max_messages {max}"));
     let bytes = rules.max_bytes.map(|max| format!("max_bytes {max}"));
-    messages.into_iter().chain(bytes).collect::<Vec<_>>().join(", ")
+    let limit = messages.into_iter().chain(bytes).collect::<Vec<_>>().join(", ");
+    PublishError::QueueFull { queue: queue.name.to_string(), limit }
 }
 
 fn route_failure(error: RouteError) -> PublishError {

@@ -48,7 +48,7 @@ impl QueueOwner {
         settling: &mut Settling,
     ) -> Result<(), SettleError> {
         let now = guard.now;
-        let out = guard.machine.out(lease);
+        let out = if settling.out.is_some() { guard.machine.out(lease) } else { None };
         match guard.machine.settle(now, lease, shortened(how))? {
             Settled::Acked { weight } => {
                 settling.durable.push(number);

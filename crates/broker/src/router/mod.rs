@@ -81,6 +81,9 @@ pub enum RouteError {
     TooManyTopics,
 }
 
+/// So many queues or topics are told apart by looking at each; more by a hash set.
+const FEW: usize = 16;
+
 /// Where a message goes. Kept by the publisher from message to message, so that its buffers are too.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
@@ -119,15 +122,35 @@ impl Routes {
     }
 
     fn enter(&mut self, topic: EntityId) {
-        if self.seen_topics.insert(topic) {
-            self.topics.push(topic);
+        if self.topics.len() < FEW {
+            if self.topics.contains(&topic) {
+                return;
+            }
+        } else {
+            if self.seen_topics.is_empty() {
+                self.seen_topics.extend(&self.topics);
+            }
+            if !self.seen_topics.insert(topic) {
+                return;
+            }
         }
+        self.topics.push(topic);
     }
 
     fn queue(&mut self, queue: EntityId, binding: EntityId) {
-        if self.seen_queues.insert(queue) {
-            self.queues.push(RoutedQueue { queue, binding });
+        if self.queues.len() < FEW {
+            if self.queues.iter().any(|have| have.queue == queue) {
+                return;
+            }
+        } else {
+            if self.seen_queues.is_empty() {
+                self.seen_queues.extend(self.queues.iter().map(|have| have.queue));
+            }
+            if !self.seen_queues.insert(queue) {
+                return;
+            }
         }
+        self.queues.push(RoutedQueue { queue, binding });
     }
 }
 
