@@ -35,6 +35,7 @@ mod recent;
 mod recovery;
 mod replay;
 mod retention;
+mod rewrite;
 mod round;
 mod scan;
 mod segment;

@@ -23,6 +23,7 @@ use super::maintenance::Upkeep;
 use super::options::EmbeddedOptions;
 use super::published::Published;
 use super::recovery::{Recovered, recover};
+use super::rewrite::rewrite;
 use super::segment::{self, SEGMENT_DIR};
 use super::stats::Stats;
 use super::wal::{WAL_DIR, WalFile, WalSet};
@@ -120,6 +121,9 @@ fn settle_active(active: &mut WalFile, end: u64, bytes: u64) -> io::Result<()> {
         active.file.allocate(bytes)?;
         active.capacity = bytes;
     }
+    // IMPORTANT: written again, not only synced. The last process may have met a sync that failed, and what it left in the page cache
+    // would be built on here, and be gone with the next power cut.
+    rewrite(active.file.as_ref(), end)?;
     active.file.sync_data()
 }
 

@@ -330,6 +330,32 @@ fn a_failed_sync_ends_what_is_under_way_as_unknown_and_later_commits_are_refused
     }
 }
 
+#[test]
+fn what_a_start_finds_after_a_failed_sync_survives_a_power_cut() {
+    let disk = FaultDisk::new();
+    let options = EmbeddedOptions { wal_file_bytes: 16 * 1024, ..options() };
+    let open = |disk: &FaultDisk| EmbeddedLog::open(Arc::new(disk.clone()), options.clone()).unwrap();
+    let engine = open(&disk);
+    // More than a page, so that no later write touches all of it by chance.
+    let large = "x".repeat(9_000);
+    let one = LogId(1);
+    assert!(matches!(commit(&engine, [create(one), append(one, &["kept"])]), CommitOutcome::Committed(_)));
+    disk.fail_syncs(true);
+    let under_way = start(&engine, [append(one, &[&large])]);
+    engine.run_round();
+    assert!(matches!(under_way.try_recv().unwrap(), CommitOutcome::Unknown(_)));
+    drop(engine);
+    // The process starts anew on the same page cache, whose pages count as clean though the disk never got them.
+    let disk = disk.crash_image(CrashStyle::Kept, 1);
+    let engine = open(&disk);
+    let found = contents_of(&engine, one).unwrap();
+    assert_eq!(found.records.values().collect::<Vec<_>>(), ["kept", &large]);
+    drop(engine);
+    let engine = open(&disk.crash_image(CrashStyle::Lost, 1));
+    assert_eq!(engine.engine_state().faults, []);
+    assert_eq!(contents_of(&engine, one).unwrap(), found);
+}
+
 pub(crate) fn commit_refused(engine: &EmbeddedLog, operations: impl IntoIterator<Item = Target>) -> Refusal {
     let receiver = start(engine, operations);
     drive(engine);
