@@ -251,6 +251,9 @@ impl QueueOwner {
             },
         );
         if state.records > 0 {
+            // Kept beside the machine's own wish too: whoever locks the queue before the first tick would forget it otherwise, and what waits
+            // for a time would not be found.
+            inner.retick = Some(now.mono);
             owner.next_tick.store(0, Ordering::Relaxed);
         }
         Ok(owner)

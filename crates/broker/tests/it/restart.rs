@@ -250,3 +250,17 @@ async fn a_queue_with_keys_is_looked_through_by_itself_after_a_restart() {
     assert_eq!(depth(&session, "q"), (40_000, 1, 100, 0));
     assert_eq!(session.queue("q").unwrap().depth.unread, 0);
 }
+
+#[tokio::test]
+async fn messages_expire_after_a_restart_even_if_somebody_looked_at_the_queue_first() {
+    let bench = Bench::new();
+    let session = bench.session();
+    queue(&session, "q", QueueConfig { ttl_ms: Some(1_000), ..QueueConfig::default() }).await;
+    publish(&session, PublishTo::Queue("q".to_owned()), vec![message("", "a")]).await;
+    drop(session);
+    let bench = bench.restart();
+    let session = bench.session();
+    assert_eq!(session.queue("q").expect("there").depth.ready, 1);
+    bench.pass(Duration::from_secs(2)).await;
+    assert_eq!(bodies(&receive(&session, "q.dlq", 1).await), ["a"]);
+}
