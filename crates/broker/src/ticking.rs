@@ -17,7 +17,9 @@ impl Broker {
     pub async fn tick(&self) -> Duration {
         let shared = self.shared();
         let now = shared.clock.now();
-        let queues: Vec<_> = shared.queues.read().values().filter(|queue| queue.tick_due(now)).cloned().collect();
+        let mut queues: Vec<_> = shared.queues.read().values().filter(|queue| queue.tick_due(now)).cloned().collect();
+        // In one order, whatever the map's: what runs the broker by seeds gets the same commits from the same seed.
+        queues.sort_unstable_by_key(|queue| queue.id);
         for queue in queues {
             if !queue.is_deleted() && queue.tick(shared, now) {
                 // There is more, perhaps for seconds: whoever waits for this thread comes first.
