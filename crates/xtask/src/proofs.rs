@@ -32,6 +32,12 @@ const PROOFS: &[Proof] = &[
         settings: &[],
     },
     Proof {
+        name: "simulation",
+        proves: "the whole broker over the real engine, whatever the disk does and wherever it ends, keeps what it confirmed",
+        arguments: &["test", "--release", "-p", "sim", "--test", "it", "--", "--ignored", "--nocapture", "simulation"],
+        settings: &[("POSTHOUSE_SEEDS", "4000")],
+    },
+    Proof {
         name: "kill-9",
         proves: "the real binary, killed in a loop under load, keeps each confirmed message",
         arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "kill"],

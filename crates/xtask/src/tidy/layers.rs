@@ -24,6 +24,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sdk", &["api", "types"]),
     ("embedded", &["sdk", "server"]),
     ("testkit", &["types", "log"]),
+    // Nothing imports it: it is a test of its own, of the broker over the real engine.
+    ("sim", &["broker", "log", "types", "testkit"]),
     ("xtask", &[]),
 ];
 

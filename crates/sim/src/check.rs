@@ -1,0 +1,479 @@
+//! Looking at all that a broker holds, and holding it against the model.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use broker::views::{BrowsedState, ReadFrom};
+use broker::{Read, Session};
+use types::{EntityId, Message, Offset, Value};
+
+use crate::definitions::Definitions;
+use crate::life::Life;
+use crate::model::{Copy, Leaves, Model, Story, There};
+use crate::operation::{CopyId, Num, OpId, Operation, Verdict};
+use crate::replies::number_of;
+
+/// What lies between the model's last word and what is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// Nothing: the broker runs, and nothing is under way.
+    Calm,
+    /// The process was killed.
+    Kill,
+    /// The power was cut.
+    PowerCut,
+}
+
+/// A message found in a queue.
+pub(crate) struct Found {
+    pub(crate) num: Num,
+    pub(crate) queue: EntityId,
+    pub(crate) offset: Offset,
+    pub(crate) state: BrowsedState,
+    pub(crate) message: std::sync::Arc<Message>,
+}
+
+/// What a call that may have happened shows of itself: every effect must say the same.
+#[derive(Default)]
+struct Votes(BTreeMap<OpId, (Vec<String>, Vec<String>)>);
+
+impl Votes {
+    fn add(&mut self, op: OpId, happened: bool, what: String) {
+        let (yes, no) = self.0.entry(op).or_default();
+        if happened { yes.push(what) } else { no.push(what) }
+    }
+
+    /// Whether it happened; `None` if nothing tells.
+    fn verdict(&self, op: OpId) -> Option<bool> {
+        let (yes, no) = self.0.get(&op)?;
+        assert!(yes.is_empty() || no.is_empty(), "#{} happened in part: {yes:?} is there, {no:?} is not", op.0);
+        Some(!yes.is_empty())
+    }
+}
+
+/// The messages of a queue, in log order.
+pub(crate) fn look(session: &Session, name: &str, queue: EntityId) -> Vec<Found> {
+    let (mut found, mut from) = (Vec::new(), Offset::ZERO);
+    loop {
+        let (page, next) = session.browse(name, from, 1_000).expect("a queue can be looked at");
+        let done = next == from;
+        found.extend(page.into_iter().map(|one| Found {
+            num: number_of(one.message.body.as_deref().unwrap_or_default()),
+            queue,
+            offset: one.offset,
+            state: one.state,
+            message: one.message,
+        }));
+        if done {
+            return found;
+        }
+        from = next;
+    }
+}
+
+impl Model {
+    /// Holds everything against the model, and takes what was open as it turned out.
+    pub(crate) fn check(&mut self, life: &Life, after: After) {
+        if after == After::Kill {
+            self.be_durable();
+        }
+        self.check_definitions(life);
+        let mut votes = Votes::default();
+        self.check_queues(life, after, &mut votes);
+        self.check_logs(life, &mut votes);
+        self.check_groups(life);
+        self.close_open(&votes, after);
+        self.check_versions(life);
+        self.check_order();
+        if after != After::Calm {
+            self.begin_anew(after);
+        }
+    }
+
+    /// What was written survives a kill, synced or not.
+    fn be_durable(&mut self) {
+        self.soft.clear();
+        for copy in self.copies.values_mut() {
+            if let There::Soft(_) = copy.there {
+                copy.there = There::Yes;
+            }
+        }
+    }
+
+    /// The definitions are those that were confirmed, with the change that was open or without it.
+    pub(crate) fn check_definitions(&mut self, life: &Life) {
+        let shown = Definitions::shown(&life.broker, &life.principal, &life.session);
+        let changes = self.open.iter().filter_map(|(id, operation)| match operation {
+            Operation::Define(change) => Some((*id, change.clone())),
+            _ => None,
+        });
+        let changes: Vec<_> = changes.collect();
+        for (id, change) in changes {
+            self.open.remove(&id);
+            let changed = self.definitions.after(&change, &shown);
+            if changed == shown {
+                self.take_definitions(shown.clone());
+            }
+        }
+        let (new, lost) = (shown.beyond(&self.definitions), self.definitions.beyond(&shown));
+        assert!(new.is_empty() && lost.is_empty(), "defined is {new:?}, where {lost:?} was confirmed");
+    }
+
+    /// These are the definitions now.
+    pub(crate) fn take_definitions(&mut self, shown: Definitions) {
+        let before = self.definitions.ids();
+        for id in shown.ids().difference(&before) {
+            assert!(self.ids.insert(*id), "{id} names something new, and was used before");
+        }
+        for (name, (id, config)) in &shown.queues {
+            if let Some(dead) = crate::definitions::dead_letter_queue(name, config) {
+                self.ways.insert((*id, dead));
+            }
+        }
+        let gone: BTreeSet<EntityId> = before.difference(&shown.ids()).copied().collect();
+        // What was in a queue went with it, unless it had left; so did what had got there by itself.
+        let may_go = |copy: &Copy| gone.iter().any(|queue| copy.at == *queue || self.leads(copy.at, *queue));
+        let going: Vec<CopyId> = self.copies.iter().filter(|(_, copy)| may_go(copy)).map(|(id, _)| *id).collect();
+        for id in going {
+            self.copies.entry(id).and_modify(|copy| copy.leaves = Leaves::Free);
+        }
+        self.logs.retain(|(topic, _), _| !gone.contains(topic));
+        self.groups.retain(|group, _| !gone.contains(group));
+        self.must_log.retain(|(topic, _)| !gone.contains(topic));
+        self.maybe_logged.retain(|(_, topic, _)| !gone.contains(topic));
+        self.held.retain(|held| !gone.contains(&held.queue));
+        self.definitions = shown;
+    }
+
+    fn check_queues(&mut self, life: &Life, after: After, votes: &mut Votes) {
+        let queues: Vec<(String, EntityId)> =
+            self.definitions.queues.iter().map(|(name, (id, _))| (name.clone(), *id)).collect();
+        let mut by_num: BTreeMap<Num, Vec<Found>> = BTreeMap::new();
+        for (name, id) in queues {
+            let found = look(&life.session, &name, id);
+            let depth = life.session.queue(&name).expect("it is there").depth;
+            let all = depth.ready + depth.delayed + depth.parked + depth.in_flight;
+            assert_eq!(all, found.len() as u64, "{name} counts otherwise than it shows: {depth:?}");
+            for one in found {
+                by_num.entry(one.num).or_default().push(one);
+            }
+        }
+        let mut nums: BTreeSet<Num> = self.copies.keys().map(|(num, _)| *num).collect();
+        nums.extend(by_num.keys());
+        for num in nums {
+            let found = by_num.remove(&num).unwrap_or_default();
+            self.match_copies(num, &found, after, votes);
+        }
+    }
+
+    /// Finds for each message that is there the copy that it is, so that each copy that must be there is.
+    fn match_copies(&mut self, num: Num, found: &[Found], after: After, votes: &mut Votes) {
+        let copies = self.copies_of(num);
+        let mut taken = vec![None; copies.len()];
+        if !self.assign(found, 0, &copies, &mut taken, after) {
+            let found: Vec<_> = found.iter().map(|one| (self.name_of(one.queue), one.offset.0)).collect();
+            let copies: Vec<_> = copies.iter().map(|id| (self.name_of(self.copies[id].at), &self.copies[id])).collect();
+            panic!("message {num} is in {found:?}, but what was confirmed is {copies:?}");
+        }
+        for (id, taken) in copies.into_iter().zip(taken) {
+            match taken {
+                Some(at) => self.is_there(id, &found[at], votes),
+                None => self.is_gone(id, votes),
+            }
+        }
+    }
+
+    fn assign(
+        &self,
+        found: &[Found],
+        next: usize,
+        copies: &[CopyId],
+        taken: &mut [Option<usize>],
+        after: After,
+    ) -> bool {
+        let Some(one) = found.get(next) else {
+            let left = copies.iter().zip(taken.iter()).filter(|(_, taken)| taken.is_none());
+            return left.into_iter().all(|(id, _)| self.may_lack(&self.copies[id], after));
+        };
+        // Those that were last seen just here come first.
+        let mut order: Vec<usize> = (0..copies.len()).filter(|at| taken[*at].is_none()).collect();
+        order.sort_by_key(|at| self.distance(&self.copies[&copies[*at]], one.queue, one.offset, &one.message));
+        for at in order {
+            if self.fits(&self.copies[&copies[at]], one.queue, one.offset) {
+                taken[at] = Some(next);
+                if self.assign(found, next + 1, copies, taken, after) {
+                    return true;
+                }
+                taken[at] = None;
+            }
+        }
+        false
+    }
+
+    /// Whether a copy may be missing.
+    fn may_lack(&self, copy: &Copy, after: After) -> bool {
+        let may = match copy.there {
+            There::Yes => false,
+            There::Maybe(_) => true,
+            There::Soft(_) => after == After::PowerCut,
+        };
+        // Moves that were refused are tried again; until then the message is on its way out and not shown.
+        may || copy.leaves != Leaves::No || (after == After::Calm && self.troubled)
+    }
+
+    fn is_there(&mut self, id: CopyId, one: &Found, votes: &mut Votes) {
+        let what = format!("{} in {}", id.0, self.name_of(one.queue));
+        let copy = self.copies[&id].clone();
+        match copy.there {
+            There::Maybe(op) | There::Soft(op) => votes.add(op, true, what.clone()),
+            There::Yes => {}
+        }
+        if let Leaves::Maybe(op) = copy.leaves
+            && self.is_whole(op)
+        {
+            votes.add(op, false, format!("the end of {what}"));
+        }
+        if self.has_moved(&copy, one.queue, one.offset) {
+            self.copies.get_mut(&id).expect("there").direct = false;
+        }
+        let before = copy;
+        let copy = self.copies.get_mut(&id).expect("there");
+        (copy.at, copy.offset) = (one.queue, Some(one.offset));
+        self.note_story(id, &one.message, &before);
+    }
+
+    fn is_gone(&mut self, id: CopyId, votes: &mut Votes) {
+        let copy = self.copies[&id].clone();
+        let what = format!("{} in {}", id.0, self.name_of(copy.at));
+        let queue_is_there = self.definitions.queue_name(copy.at).is_some();
+        match (copy.there, copy.leaves) {
+            _ if !queue_is_there => {}
+            (There::Maybe(op) | There::Soft(op), Leaves::No) => votes.add(op, false, what),
+            (There::Yes, Leaves::Maybe(op)) if self.is_whole(op) => votes.add(op, true, format!("the end of {what}")),
+            (There::Yes, Leaves::No) => return,
+            _ => {}
+        }
+        self.copies.remove(&id);
+    }
+
+    /// Whether a call happens whole or not at all. Settlements stand each for itself.
+    fn is_whole(&self, op: OpId) -> bool {
+        !matches!(self.open.get(&op), Some(Operation::Settle(_)))
+    }
+
+    /// A dead letter tells its story, always the same one, and one that can be true.
+    pub(crate) fn note_story(&mut self, id: CopyId, message: &Message, before: &Copy) {
+        let copy = self.copies[&id].clone();
+        let Some(story) = story_of(message) else {
+            assert!(!copy.rejected || self.redriving, "{id:?} was rejected, and is no dead letter");
+            self.copies.entry(id).and_modify(|copy| copy.story = None);
+            return;
+        };
+        if copy.story.as_ref() == Some(&story) {
+            return;
+        }
+        let name = self.name_of(copy.at);
+        assert!(name.ends_with(".dlq") || name == "dead", "{id:?} is a dead letter in {name}");
+        assert_eq!(story.failed_times, story.attempts > 0, "{id:?}: {story:?}");
+        if copy.rejected && !self.redriving {
+            assert_eq!(story.reason, "rejected", "{id:?}");
+        }
+        let facts = &self.messages[&id.0];
+        match story.reason.as_str() {
+            "rejected" => assert_eq!(story.error.as_deref(), Some("bad"), "{story:?}"),
+            "non-retryable" => assert_eq!(story.error.as_deref(), Some("fatal"), "{story:?}"),
+            "max-attempts" => assert!(story.attempts > 1, "{story:?}"),
+            "expired" => {
+                let expires = facts.expires_at.unwrap_or(i64::MAX);
+                let is_short = story.queue.starts_with("short");
+                assert!(expires <= self.latest_wall || is_short, "{id:?} expired before its time");
+            }
+            other => panic!("{id:?} was given up for {other}"),
+        }
+        // Redriven in between, it began anew.
+        let came_from = !self.redriving && self.name_of(before.at) == story.queue;
+        if let (Some(offset), true) = (before.offset, came_from) {
+            let place = self.places.get(&(before.at, offset)).cloned().unwrap_or_default();
+            let possible = i64::from(place.least)..=i64::from(place.deliveries);
+            assert!(possible.contains(&story.attempts), "{id:?}: {story:?}, but {possible:?} failures are possible");
+        }
+        let copy = self.copies.get_mut(&id).expect("there");
+        (copy.story, copy.rejected) = (Some(story), false);
+    }
+
+    pub(crate) fn name_of(&self, queue: EntityId) -> String {
+        self.definitions.queue_name(queue).map_or_else(|| format!("a deleted queue {queue}"), str::to_owned)
+    }
+
+    /// Every confirmed record is at its place in its log, and nothing that was never published.
+    fn check_logs(&mut self, life: &Life, votes: &mut Votes) {
+        let topics = self.definitions.topics.clone();
+        for (name, (id, config)) in topics.into_iter().filter(|(_, (_, config))| config.retention.is_some()) {
+            let mut there: BTreeMap<Num, u32> = BTreeMap::new();
+            for partition in 0..config.partitions.unwrap_or(1) {
+                let found = records(life, &name, partition);
+                let log = self.logs.entry((id, partition)).or_default();
+                for (offset, num) in log.iter() {
+                    assert_eq!(found.get(offset), Some(num), "{name}/{partition} at {offset}: a confirmed record");
+                }
+                for (offset, num) in &found {
+                    let times = there.entry(*num).or_default();
+                    *times += 1;
+                    assert_eq!(*times, 1, "{num} is twice in {name}");
+                    if log.insert(*offset, *num).is_none() && !self.must_log.contains(&(id, *num)) {
+                        let is_open = |(_, at, maybe): &&(OpId, EntityId, Num)| (*at, *maybe) == (id, *num);
+                        let open = self.maybe_logged.iter().find(is_open);
+                        let (op, ..) = open.unwrap_or_else(|| panic!("{num} is in {name}, but was never confirmed"));
+                        votes.add(*op, true, format!("{num} in the log of {name}"));
+                    }
+                }
+            }
+            self.must_log.retain(|(topic, num)| {
+                assert!(
+                    *topic != id || there.contains_key(num),
+                    "{num} was confirmed, and is not in the log of {name}"
+                );
+                *topic != id
+            });
+            for (op, _, num) in self.maybe_logged.iter().filter(|(_, at, num)| *at == id && !there.contains_key(num)) {
+                votes.add(*op, false, format!("{num} in the log of {name}"));
+            }
+        }
+    }
+
+    /// Groups stand where they were confirmed, or where the open commit puts them.
+    fn check_groups(&mut self, life: &Life) {
+        for (name, (id, _)) in self.definitions.groups.clone() {
+            let info = life.session.group(&name).expect("a group");
+            let shown: BTreeMap<u32, Offset> =
+                info.partitions.iter().filter_map(|place| Some((place.partition, place.committed?))).collect();
+            let confirmed = self.groups.entry(id).or_default();
+            let open = self.open.values().find_map(|operation| match operation {
+                Operation::Commit(of, offsets) if *of == name => Some(offsets),
+                _ => None,
+            });
+            let mut moved = confirmed.clone();
+            moved.extend(open.into_iter().flatten().copied());
+            assert!(shown == *confirmed || shown == moved, "group {name} is at {shown:?}, not {confirmed:?}");
+            *confirmed = shown;
+        }
+    }
+
+    /// What was open has happened or not.
+    fn close_open(&mut self, votes: &Votes, after: After) {
+        let soft = if after == After::Calm { Default::default() } else { std::mem::take(&mut self.soft) };
+        for op in soft.into_keys() {
+            if votes.verdict(op) == Some(false) {
+                self.copies.retain(|_, copy| copy.there != There::Soft(op));
+            }
+        }
+        for (op, operation) in std::mem::take(&mut self.open) {
+            let happened = votes.verdict(op);
+            if let (Operation::Publish(publishing) | Operation::PassOn(_, publishing), Some(happened)) =
+                (&operation, happened)
+            {
+                assert!(happened || !publishing.seen, "#{} was delivered, and did not happen", op.0);
+                if happened {
+                    self.taken.extend(publishing.new_ids.iter().map(|id| (id.clone(), 0)));
+                }
+                if let (true, Some(topic), Some(stamp)) = (happened, publishing.topic, &publishing.producer)
+                    && stamp.verdict == Verdict::New
+                {
+                    let producer = self.producers.entry((topic, stamp.name.clone())).or_default();
+                    producer.next = stamp.first + publishing.messages.len() as u64;
+                    producer.last = Some((stamp.first, publishing.messages.len()));
+                }
+            }
+        }
+        self.maybe_logged.clear();
+        let step = self.tick();
+        for copy in self.copies.values_mut() {
+            if after != After::Calm || !matches!(copy.there, There::Soft(_)) {
+                copy.there = There::Yes;
+            }
+            copy.confirmed.get_or_insert(step);
+            if let Leaves::Maybe(_) = copy.leaves {
+                copy.leaves = Leaves::No;
+            }
+        }
+    }
+
+    /// The last value of each key is the last record that has it.
+    fn check_versions(&self, life: &Life) {
+        let Some(topic) = self.definitions.topic_id("kv") else { return };
+        for (key, last) in self.versions(topic) {
+            let record = life.session.last_value("kv", &[b'k', key]).expect("an index").map(|one| one.position.offset);
+            assert_eq!(record, Some(last), "the last value of key {key}");
+        }
+    }
+
+    /// The offset of each key's last record.
+    pub(crate) fn versions(&self, topic: EntityId) -> BTreeMap<u8, Offset> {
+        let log = self.logs.get(&(topic, 0)).into_iter().flatten();
+        log.filter_map(|(offset, num)| Some((self.messages.get(num)?.key?, *offset))).collect()
+    }
+
+    /// What was published after something else was confirmed stands behind it.
+    fn check_order(&self) {
+        let mut queues: BTreeMap<EntityId, Vec<(Offset, CopyId)>> = BTreeMap::new();
+        for (id, copy) in self.copies.iter().filter(|(_, copy)| copy.direct) {
+            queues.entry(copy.at).or_default().extend(copy.offset.map(|offset| (offset, *id)));
+        }
+        for mut places in queues.into_values() {
+            places.sort_unstable();
+            let mut latest = (0, None);
+            for (offset, id) in places {
+                let submitted = self.messages[&id.0].submitted;
+                let confirmed = self.copies[&id].confirmed.unwrap_or(u64::MAX);
+                assert!(confirmed >= latest.0, "{id:?} at {offset} was confirmed before {:?} began", latest.1);
+                latest = latest.max((submitted, Some(id)));
+            }
+        }
+    }
+
+    /// A new life begins: nothing is out any more.
+    fn begin_anew(&mut self, after: After) {
+        self.stale.extend(self.held.drain(..).map(|held| held.receipt));
+        let keep = self.stale.len().saturating_sub(8);
+        self.stale.drain(..keep);
+        let synced_since = self.synced_since;
+        for place in self.places.values_mut() {
+            // A mark that this start has found is durable; one that was lost is lost for good.
+            place.marked = place.marked.filter(|at| after == After::Kill || *at < synced_since).map(|_| 0);
+            place.must_mark = place.marked.is_some();
+        }
+        self.copies.values_mut().for_each(|copy| (copy.leaves, copy.rejected) = (Leaves::No, false));
+        self.redriving = false;
+        self.ways.clear();
+        let shown = self.definitions.clone();
+        self.take_definitions(shown);
+        self.troubled = false;
+    }
+}
+
+fn records(life: &Life, topic: &str, partition: u32) -> BTreeMap<Offset, Num> {
+    let mut found = BTreeMap::new();
+    let mut from = ReadFrom::Earliest;
+    loop {
+        let read = Read { partition, from, max: 1_000, max_bytes: usize::MAX, wait: Duration::ZERO };
+        let answer = life.wait(life.session.read(topic, read)).expect("a topic can be read");
+        if answer.records.is_empty() {
+            return found;
+        }
+        from = ReadFrom::Offset(answer.next);
+        let number = |body: &Option<bytes::Bytes>| number_of(body.as_deref().unwrap_or_default());
+        found.extend(answer.records.iter().map(|one| (one.position.offset, number(&one.message.body))));
+    }
+}
+
+fn story_of(message: &Message) -> Option<Story> {
+    let text = |name: &str| message.header(name).and_then(Value::as_text).map(str::to_owned);
+    Some(Story {
+        reason: text("ph-dead-letter-reason")?,
+        queue: text("ph-dead-letter-queue").expect("a dead letter names its queue"),
+        attempts: message.header("ph-dead-letter-attempts").and_then(Value::as_f64).expect("it counts") as i64,
+        error: text("ph-dead-letter-error"),
+        failed_times: message.header("ph-dead-letter-first-failed").is_some()
+            && message.header("ph-dead-letter-last-failed").is_some(),
+    })
+}

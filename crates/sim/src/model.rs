@@ -1,0 +1,249 @@
+//! What was confirmed, what may have happened, and nothing else: the model that a broker is held against.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use broker::Receipt;
+use types::{EntityId, Message, Offset, Value};
+
+use crate::definitions::Definitions;
+use crate::operation::{CopyId, Num, OpId, Operation};
+
+/// Everything that is known of a run's messages and definitions.
+#[derive(Clone, Default)]
+pub(crate) struct Model {
+    pub(crate) definitions: Definitions,
+    /// Every id that was ever seen: none may come again for something else.
+    pub(crate) ids: BTreeSet<EntityId>,
+    pub(crate) next: Num,
+    pub(crate) messages: BTreeMap<Num, Facts>,
+    pub(crate) copies: BTreeMap<CopyId, Copy>,
+    pub(crate) places: BTreeMap<(EntityId, Offset), Place>,
+    pub(crate) held: Vec<Held>,
+    /// Receipts of earlier lives.
+    pub(crate) stale: Vec<Receipt>,
+    /// Dedup ids that are taken, by window.
+    pub(crate) taken: BTreeMap<(EntityId, String), Num>,
+    pub(crate) producers: BTreeMap<(EntityId, String), Producer>,
+    /// Records of topics' logs: by topic and partition, then by offset.
+    pub(crate) logs: BTreeMap<(EntityId, u32), BTreeMap<Offset, Num>>,
+    /// Records that may be in a topic's log: their publish has not ended, or ended unknown.
+    pub(crate) maybe_logged: Vec<(OpId, EntityId, Num)>,
+    /// Records that were confirmed without their place being told.
+    pub(crate) must_log: BTreeSet<(EntityId, Num)>,
+    /// Where groups stand, as far as it was confirmed.
+    pub(crate) groups: BTreeMap<EntityId, BTreeMap<u32, Offset>>,
+    /// Calls without an answer, or with the answer that it is not known.
+    pub(crate) open: BTreeMap<OpId, Operation>,
+    /// Publishes that were confirmed before a sync: when.
+    pub(crate) soft: BTreeMap<OpId, u64>,
+    /// Ways that messages may take by themselves: dead letters, redrives. From a queue to a name.
+    pub(crate) ways: BTreeSet<(EntityId, String)>,
+    /// A redrive was begun in this life: what was a dead letter may be none any more.
+    pub(crate) redriving: bool,
+    /// Grows with everything that begins or ends.
+    pub(crate) step: u64,
+    /// When the youngest call began that was confirmed after a sync.
+    pub(crate) synced_since: u64,
+    /// The latest wall-clock time of the run, in milliseconds.
+    pub(crate) latest_wall: i64,
+    /// The present, in monotonic nanoseconds of this life.
+    pub(crate) now: u64,
+    /// A fault was met in this life: what is done in the background may have been refused.
+    pub(crate) troubled: bool,
+}
+
+/// What a message was published with.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) key: Option<u8>,
+    pub(crate) priority: u8,
+    pub(crate) expires_at: Option<i64>,
+    pub(crate) submitted: u64,
+}
+
+/// A message in a queue.
+#[derive(Clone, Debug)]
+pub(crate) struct Copy {
+    /// The queue where it was last.
+    pub(crate) at: EntityId,
+    /// Its place there, once it was seen.
+    pub(crate) offset: Option<Offset>,
+    pub(crate) there: There,
+    pub(crate) leaves: Leaves,
+    pub(crate) story: Option<Story>,
+    /// A reject of it was confirmed: it must be among the dead letters.
+    pub(crate) rejected: bool,
+    /// It has never moved, so that its place is in the order of publishes.
+    pub(crate) direct: bool,
+    pub(crate) confirmed: Option<u64>,
+}
+
+/// Whether a copy was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum There {
+    Yes,
+    /// If this call happened.
+    Maybe(OpId),
+    /// Confirmed, but not synced: a kill leaves it, a power cut may not.
+    Soft(OpId),
+}
+
+/// Whether a copy may be gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaves {
+    No,
+    /// If this call happened.
+    Maybe(OpId),
+    /// Nobody said.
+    Free,
+}
+
+/// What the headers of a dead letter say.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Story {
+    pub(crate) reason: String,
+    pub(crate) queue: String,
+    pub(crate) attempts: i64,
+    pub(crate) error: Option<String>,
+    pub(crate) failed_times: bool,
+}
+
+/// What happened to the message at one place of a queue.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Place {
+    /// Failures that were confirmed.
+    pub(crate) least: u32,
+    /// Deliveries: each may have failed.
+    pub(crate) deliveries: u32,
+    /// When it was handed out with its mark written.
+    pub(crate) marked: Option<u64>,
+    /// It must come marked, whatever was cut.
+    pub(crate) must_mark: bool,
+}
+
+/// A delivery that we hold.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) receipt: Receipt,
+    pub(crate) copy: CopyId,
+    pub(crate) queue: EntityId,
+    pub(crate) until: u64,
+}
+
+/// A producer of one topic.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Producer {
+    pub(crate) next: u64,
+    pub(crate) last: Option<(u64, usize)>,
+}
+
+impl Model {
+    pub(crate) fn tick(&mut self) -> u64 {
+        self.step += 1;
+        self.step
+    }
+
+    pub(crate) fn copies_of(&self, num: Num) -> Vec<CopyId> {
+        self.copies.range((num, 0)..=(num, u32::MAX)).map(|(id, _)| *id).collect()
+    }
+
+    /// Whether a message may have got from one queue to another by itself.
+    pub(crate) fn leads(&self, from: EntityId, to: EntityId) -> bool {
+        let (mut waiting, mut seen) = (vec![from], BTreeSet::new());
+        while let Some(at) = waiting.pop() {
+            let next = self.ways.iter().filter(|(source, _)| *source == at);
+            for id in next.filter_map(|(_, name)| self.definitions.queue_id(name)) {
+                if id == to {
+                    return true;
+                }
+                if seen.insert(id) {
+                    waiting.push(id);
+                }
+            }
+        }
+        false
+    }
+
+    /// Whether a copy may be what was found at a place.
+    pub(crate) fn fits(&self, copy: &Copy, queue: EntityId, offset: Offset) -> bool {
+        (copy.at == queue && copy.offset.is_none_or(|at| at == offset)) || self.leads(copy.at, queue)
+    }
+
+    /// How likely a copy is what was found: the lower the likelier. A dead letter says where it came from.
+    pub(crate) fn distance(&self, copy: &Copy, queue: EntityId, offset: Offset, message: &Message) -> u8 {
+        let source = message.header("ph-dead-letter-queue").and_then(Value::as_text);
+        match (copy.at == queue, copy.offset) {
+            (true, Some(at)) if at == offset => 0,
+            (true, None) => 1,
+            (false, _) if source.is_some() && self.definitions.queue_name(copy.at) == source => 2,
+            (false, _) => 3,
+            (true, Some(_)) => 4,
+        }
+    }
+
+    /// The copy that a message at a place is.
+    pub(crate) fn copy_at(&self, num: Num, queue: EntityId, offset: Offset, message: &Message) -> Option<CopyId> {
+        let all = self.copies_of(num);
+        let rank = |id: &&CopyId| self.distance(&self.copies[*id], queue, offset, message);
+        all.iter().filter(|id| self.fits(&self.copies[*id], queue, offset)).min_by_key(rank).copied()
+    }
+
+    /// Whether a copy that is found here may have been elsewhere in between: a redrive brings back what had left.
+    pub(crate) fn has_moved(&self, copy: &Copy, queue: EntityId, offset: Offset) -> bool {
+        copy.at != queue || copy.offset.map_or(self.redriving, |at| at != offset)
+    }
+
+    /// A copy was seen at a place.
+    pub(crate) fn see(&mut self, id: CopyId, queue: EntityId, offset: Offset) {
+        let has_moved = self.has_moved(&self.copies[&id], queue, offset);
+        if let Some(copy) = self.copies.get_mut(&id) {
+            copy.direct &= !has_moved;
+            (copy.at, copy.offset) = (queue, Some(offset));
+        }
+        // It is durable, and so is all that its publish wrote.
+        if let There::Maybe(op) = self.copies[&id].there {
+            self.promote(op);
+        }
+    }
+
+    /// A publish is known to have happened.
+    pub(crate) fn promote(&mut self, op: OpId) {
+        let soft = match self.open.get_mut(&op) {
+            Some(Operation::Publish(publishing) | Operation::PassOn(_, publishing)) => {
+                publishing.seen = true;
+                publishing.soft
+            }
+            _ => false,
+        };
+        self.enter(op, soft);
+    }
+
+    /// Its copies are there, for good or until the power is cut.
+    pub(crate) fn enter(&mut self, op: OpId, soft: bool) {
+        let step = self.tick();
+        for copy in self.copies.values_mut().filter(|copy| copy.there == There::Maybe(op)) {
+            copy.there = if soft { There::Soft(op) } else { There::Yes };
+            copy.confirmed.get_or_insert(step);
+        }
+    }
+
+    /// A call that began at `since` was confirmed after a sync: what was confirmed before it began is durable too.
+    pub(crate) fn synced(&mut self, since: u64) {
+        self.synced_since = self.synced_since.max(since);
+        let durable: Vec<OpId> = self.soft.iter().filter(|(_, at)| **at < since).map(|(op, _)| *op).collect();
+        for op in durable {
+            self.soft.remove(&op);
+            for copy in self.copies.values_mut().filter(|copy| copy.there == There::Soft(op)) {
+                copy.there = There::Yes;
+            }
+        }
+    }
+
+    /// Whether a call under way keeps others from using this dedup id, producer or log.
+    pub(crate) fn publishing(&self) -> impl Iterator<Item = &crate::operation::Publishing> {
+        self.open.values().filter_map(|operation| match operation {
+            Operation::Publish(publishing) | Operation::PassOn(_, publishing) => Some(publishing),
+            _ => None,
+        })
+    }
+}
