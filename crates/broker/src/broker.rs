@@ -35,11 +35,19 @@ pub struct BrokerOptions {
     pub anonymous: bool,
     /// How long a successful password check is remembered.
     pub auth_cache: Duration,
+    /// Records that a log of state or of definitions gathers beyond a snapshot before it is written anew; `None` is what suits each. For
+    /// tests, in which thousands never come together.
+    pub snapshot_records: Option<u64>,
 }
 
 impl Default for BrokerOptions {
     fn default() -> Self {
-        Self { memory_high_bytes: 256 * 1024 * 1024, anonymous: true, auth_cache: crate::defaults::AUTH_CACHE }
+        Self {
+            memory_high_bytes: 256 * 1024 * 1024,
+            anonymous: true,
+            auth_cache: crate::defaults::AUTH_CACHE,
+            snapshot_records: None,
+        }
     }
 }
 

@@ -131,7 +131,8 @@ impl GroupOwner {
         if records.is_empty() {
             return Ok(());
         }
-        let snapshot = self.since_snapshot.load(Ordering::Relaxed) > SNAPSHOT_INTERVAL;
+        let most = shared.snapshot_records.unwrap_or(SNAPSHOT_INTERVAL);
+        let snapshot = self.since_snapshot.load(Ordering::Relaxed) > most;
         if snapshot {
             records = self.with_snapshot(records);
         }

@@ -40,7 +40,7 @@ pub(crate) fn open(log: Arc<dyn Log>, clock: Arc<dyn Clock>, options: BrokerOpti
         let record = MetaRecord::PutNamespace { id, name, config: NamespaceConfig::default() };
         write_meta(&*log, &*clock, meta, std::slice::from_ref(&record))?;
         definitions.apply(record);
-    } else if is_stale(definitions.applied, definitions.len()) {
+    } else if is_stale(definitions.applied, definitions.len(), options.snapshot_records) {
         snapshot_meta(&*log, &*clock, meta, &definitions)?;
         definitions.applied = definitions.len();
     }
@@ -58,8 +58,8 @@ pub(crate) fn open(log: Arc<dyn Log>, clock: Arc<dyn Clock>, options: BrokerOpti
 }
 
 /// Whether a log of definitions is so much longer than what it defines that a snapshot is due.
-fn is_stale(records: u64, needed: u64) -> bool {
-    records.saturating_sub(needed) > MAX_STALE_RECORDS + needed
+fn is_stale(records: u64, needed: u64, most: Option<u64>) -> bool {
+    records.saturating_sub(needed) > most.unwrap_or(MAX_STALE_RECORDS) + needed
 }
 
 /// What the log of definitions says.
@@ -82,12 +82,12 @@ fn read_definitions(log: &dyn Log) -> Result<Definitions, StorageError> {
 /// If the log cannot be read or does not take the snapshot; nothing is lost then.
 pub(crate) async fn shorten_definitions(shared: &Arc<Shared>) -> Result<(), StorageError> {
     let Ok(mut meta) = Arc::clone(&shared.meta).try_lock_owned() else { return Ok(()) };
-    if !is_stale(meta.records, meta.needed) || shared.is_closed() {
+    if !is_stale(meta.records, meta.needed, shared.snapshot_records) || shared.is_closed() {
         return Ok(());
     }
     let definitions = read_definitions(&*shared.log)?;
     meta.needed = definitions.len();
-    if !is_stale(meta.records, meta.needed) {
+    if !is_stale(meta.records, meta.needed, shared.snapshot_records) {
         return Ok(());
     }
     let batch = meta_batch(&definitions.snapshot(), shared.clock.now().wall)?;

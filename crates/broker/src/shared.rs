@@ -65,6 +65,8 @@ pub(crate) struct Shared {
     deferred: Mutex<Vec<Deferred>>,
     missing: Mutex<Vec<(EntityId, DeadLetterConfig)>>,
     pub(crate) last_second: AtomicU64,
+    /// See [`BrokerOptions::snapshot_records`].
+    pub(crate) snapshot_records: Option<u64>,
 }
 
 /// Ids that are recorded as given out ahead of use, so that what is never recorded itself (a volatile queue) takes none twice either.
@@ -244,6 +246,7 @@ impl Shared {
             deferred: Mutex::default(),
             missing: Mutex::default(),
             last_second: AtomicU64::new(u64::MAX),
+            snapshot_records: options.snapshot_records,
         }
     }
 

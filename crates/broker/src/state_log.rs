@@ -208,10 +208,10 @@ impl StateLog {
     }
 
     /// Whether a snapshot is due.
-    pub(crate) fn wants_snapshot(&self) -> bool {
+    pub(crate) fn wants_snapshot(&self, shared: &Shared) -> bool {
         let since = self.since_snapshot.load(Ordering::Relaxed);
-        since > MIN_SNAPSHOT_INTERVAL.max(2 * self.snapshot_size.load(Ordering::Relaxed))
-            && !self.snapshotting.load(Ordering::Relaxed)
+        let least = shared.snapshot_records.unwrap_or(MIN_SNAPSHOT_INTERVAL);
+        since > least.max(2 * self.snapshot_size.load(Ordering::Relaxed)) && !self.snapshotting.load(Ordering::Relaxed)
     }
 
     /// Writes a snapshot of what `capture` gives, then trims what it replaces. In the background: nothing waits for it.

@@ -203,7 +203,7 @@ impl Topic {
 
     /// Snapshots the state log when due.
     pub(crate) fn keep_state(self: &Arc<Self>, shared: &Arc<Shared>) {
-        if self.state.wants_snapshot() {
+        if self.state.wants_snapshot(shared) {
             let topic = Arc::clone(self);
             shared.snapshot_later(&self.state, Box::new(move |now| topic.state_records(now)));
         }

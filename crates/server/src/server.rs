@@ -138,7 +138,12 @@ async fn open_broker(
 ) -> Result<Broker, StartError> {
     let password = first_user::password(config)?;
     let anonymous = config.anonymous && (beyond.is_none() || config.insecure);
-    let options = BrokerOptions { memory_high_bytes: config.memory_high.0, anonymous, auth_cache: config.auth_cache };
+    let options = BrokerOptions {
+        memory_high_bytes: config.memory_high.0,
+        anonymous,
+        auth_cache: config.auth_cache,
+        ..BrokerOptions::default()
+    };
     let opening = {
         let config = config.clone();
         tokio::task::spawn_blocking(move || Ok::<_, StartError>(Broker::open(engine::open(&config)?, clock, options)?))

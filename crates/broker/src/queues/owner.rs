@@ -363,7 +363,7 @@ impl QueueOwner {
                 Err(_) => self.mark(ahead),
             }
         }
-        if self.state.wants_snapshot() {
+        if self.state.wants_snapshot(shared) {
             let owner = Arc::clone(self);
             shared.snapshot_later(&self.state, Box::new(move |now| owner.state_records(now)));
         }
