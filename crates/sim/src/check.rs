@@ -137,6 +137,15 @@ impl Model {
         for id in going {
             self.copies.entry(id).and_modify(|copy| copy.leaves = Leaves::Free);
         }
+        // What had come through a queue that is gone may lie beyond it.
+        for queue in &gone {
+            let name = self.name_of(*queue);
+            let from: Vec<EntityId> = self.ways.iter().filter(|(_, to)| *to == name).map(|(from, _)| *from).collect();
+            let to: Vec<String> =
+                self.ways.iter().filter(|(from, _)| from == queue).map(|(_, to)| to.clone()).collect();
+            let through = from.iter().flat_map(|from| to.iter().map(|to| (*from, to.clone())));
+            self.ways.extend(through);
+        }
         self.logs.retain(|(topic, _), _| !gone.contains(topic));
         self.groups.retain(|group, _| !gone.contains(group));
         self.must_log.retain(|(topic, _)| !gone.contains(topic));

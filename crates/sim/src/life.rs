@@ -13,6 +13,8 @@ use tokio::task::JoinHandle;
 use crate::engine::SteppedLog;
 use crate::operation::{OpId, Reply};
 
+/// So few that a short run snapshots its logs of state many times.
+const SNAPSHOT_RECORDS: u64 = 12;
 /// Turns that tasks get in one pump: more than the longest chain of one waking the next.
 const TURNS: usize = 24;
 
@@ -32,7 +34,8 @@ impl Life {
     pub(crate) fn begin(disk: &FaultDisk, clock: Arc<ManualClock>, token: Option<&str>) -> Result<Self, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|e| e.to_string())?;
         let log = Arc::new(SteppedLog::open(disk).map_err(|error| error.to_string())?);
-        let broker = Broker::open(log.clone(), clock, BrokerOptions::default()).map_err(|error| error.to_string())?;
+        let options = BrokerOptions { snapshot_records: Some(SNAPSHOT_RECORDS), ..BrokerOptions::default() };
+        let broker = Broker::open(log.clone(), clock, options).map_err(|error| error.to_string())?;
         log.set_eager(false);
         let credentials = token.map_or(Credentials::Anonymous, |token| Credentials::Token(token.to_owned()));
         let principal = broker.authenticate(&credentials).map_err(|error| error.to_string())?;
