@@ -149,19 +149,25 @@ impl Model {
 
     /// Whether a message may have got from one queue to another by itself.
     pub(crate) fn leads(&self, from: EntityId, to: EntityId) -> bool {
-        let (mut waiting, mut seen) = (vec![from], BTreeSet::new());
-        while let Some(at) = waiting.pop() {
-            let next = self.ways.iter().filter(|(source, _)| *source == at);
-            for id in next.filter_map(|(_, name)| self.definitions.queue_id(name)) {
-                if id == to {
-                    return true;
-                }
-                if seen.insert(id) {
-                    waiting.push(id);
-                }
+        self.hops(from, to).is_some()
+    }
+
+    /// In how few moves a message may have got from one queue to another by itself; at least one.
+    fn hops(&self, from: EntityId, to: EntityId) -> Option<u8> {
+        let (mut border, mut seen) = (BTreeSet::from([from]), BTreeSet::new());
+        for hops in 1..=u8::MAX {
+            let next = self.ways.iter().filter(|(source, _)| border.contains(source));
+            let next: BTreeSet<EntityId> = next.filter_map(|(_, name)| self.definitions.queue_id(name)).collect();
+            if next.contains(&to) {
+                return Some(hops);
+            }
+            border = next.difference(&seen).copied().collect();
+            seen.extend(next);
+            if border.is_empty() {
+                return None;
             }
         }
-        false
+        None
     }
 
     /// Whether a copy may be what was found at a place.
@@ -172,12 +178,12 @@ impl Model {
     /// How likely a copy is what was found: the lower the likelier. A dead letter says where it came from.
     pub(crate) fn distance(&self, copy: &Copy, queue: EntityId, offset: Offset, message: &Message) -> u8 {
         let source = message.header("ph-dead-letter-queue").and_then(Value::as_text);
+        let hops = self.hops(copy.at, queue).unwrap_or(u8::MAX);
         match (copy.at == queue, copy.offset) {
             (true, Some(at)) if at == offset => 0,
             (true, None) => 1,
             (false, _) if source.is_some() && self.definitions.queue_name(copy.at) == source => 2,
-            (false, _) => 3,
-            (true, Some(_)) => 4,
+            _ => hops.saturating_add(2),
         }
     }
 

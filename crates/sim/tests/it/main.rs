@@ -89,8 +89,7 @@ const PROGRESS: u64 = 100;
 fn proof_simulation_with_faults_at_random() {
     let (mut lives, mut messages) = (0, 0);
     for seed in seeds(100_000, 2_000) {
-        // Some runs are long: what takes its time, such as a snapshot of a state, comes about in them.
-        let steps = steps(if seed % 10 == 0 { 8 * STEPS } else { STEPS });
+        let steps = steps(STEPS);
         let outcome = run_or_show(Plan { seed, steps, crash_at: None, faults: true });
         (lives, messages) = (lives + outcome.lives, messages + outcome.messages);
         if seed % PROGRESS == PROGRESS - 1 {
