@@ -29,7 +29,7 @@ const MAX_WAITING: u64 = 3_000_000;
 const QUEUES: usize = 1_000;
 const FAN_OUT: usize = 10;
 
-const CASES: [(&str, &str); 10] = [
+const CASES: [(&str, &str); 11] = [
     ("batch1000", "publish, 1,000 a call, 4 calls under way"),
     ("batch100", "publish, 100 a call, 10 calls under way"),
     ("each1000", "publish_each, 1,000 a call, 2 calls under way"),
@@ -39,6 +39,7 @@ const CASES: [(&str, &str); 10] = [
     ("eachto", "publish_each_to, 1,000 messages to 1,000 queues a call, 2 calls under way"),
     ("fanout", "publish through a topic to 10 queues, 1,000 a call, 4 calls under way"),
     ("consume", "consume and settle, credit 1,000"),
+    ("backlog", "the same of a backlog that is in segments"),
     ("both", "publish 1,000 a call beside consume and settle"),
 ];
 
@@ -139,14 +140,8 @@ async fn run(bench: &Bench, name: &str) -> Result<Figure, Failure> {
             let topic = PublishTo::Topic("t".to_owned());
             publish(bench, |_| &topic, 1_000, 4).await
         }
-        "consume" => {
-            for _ in 0..400 {
-                bench.session.publish(&queue, bench.messages(1_000), PublishOptions::default()).await?;
-            }
-            let meter = Meter::start(bench);
-            let count = consume(&bench.session, 400_000).await?;
-            Ok(meter.stop(count))
-        }
+        "consume" => drain(bench, &queue, 400_000).await,
+        "backlog" => drain(bench, &queue, 2_000_000).await,
         "both" => {
             let session = bench.session.clone();
             let consumer = tokio::spawn(async move { consume(&session, u64::MAX).await.map_err(|e| e.to_string()) });
@@ -225,6 +220,27 @@ async fn appenders(bench: &Bench, to: &PublishTo) -> Result<Figure, Failure> {
     }
     let counts: Result<Vec<u64>, String> = tasks.join_all().await.into_iter().collect();
     Ok(meter.stop(counts?.iter().sum()))
+}
+
+/// Publishes `count` messages, then measures how they are consumed.
+async fn drain(bench: &Bench, queue: &PublishTo, count: u64) -> Result<Figure, Failure> {
+    let mut under_way = VecDeque::new();
+    for _ in 0..count / 1_000 {
+        under_way.push_back(bench.session.start_publish(
+            queue.clone(),
+            bench.messages(1_000),
+            PublishOptions::default(),
+        ));
+        if under_way.len() == 4 {
+            next(&mut under_way).await??;
+        }
+    }
+    for rest in under_way {
+        rest.await?;
+    }
+    let meter = Meter::start(bench);
+    let count = consume(&bench.session, count).await?;
+    Ok(meter.stop(count))
 }
 
 /// Takes and acknowledges `count` messages, settling one crowd while the next is taken.

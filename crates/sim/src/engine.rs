@@ -100,6 +100,10 @@ impl Log for SteppedLog {
         self.engine.state(log)
     }
 
+    fn damage(&self, log: LogId) -> Option<String> {
+        self.engine.damage(log)
+    }
+
     fn offset_at(&self, log: LogId, time: Timestamp) -> Result<Option<Offset>, ReadError> {
         self.engine.offset_at(log, time)
     }

@@ -36,8 +36,12 @@ pub(crate) const AUTO_ACK_CONSUMER: ConsumerId = ConsumerId(1);
 pub(crate) const REDRIVE_CONSUMER: ConsumerId = ConsumerId(2);
 const FIRST_CONSUMER: u64 = 16;
 const PULL_RULES: ConsumerRules = ConsumerRules { exclusive: false, priority: 0, lease: None, auto_ack: false };
-/// Messages marked as possibly handed out ahead of those that were, so that the mark is written rarely.
+/// Messages marked as possibly handed out ahead of those that were, so that the mark is written rarely: at least so many, ...
 const DELIVERED_AHEAD: u64 = 1_024;
+/// ... at most so many, ...
+const MOST_DELIVERED_AHEAD: u64 = 16_384;
+/// ... and between them so many times what was handed out at once, or consumers that take much would wait for the mark each time.
+const TAKES_AHEAD: u64 = 8;
 const NEVER: u64 = u64::MAX;
 /// A queue's definition, and what holds with policies applied.
 #[derive(Clone, Debug)]
@@ -93,6 +97,8 @@ pub(crate) struct Inner {
     next_consumer: u64,
     pull_receives: u64,
     delivered_recorded: Offset,
+    /// How far messages were handed out when the mark was last looked at.
+    delivered_seen: Offset,
     last_used: Monotonic,
     events: Vec<QueueEvent>,
 }
@@ -172,6 +178,7 @@ impl QueueOwner {
                 next_consumer: FIRST_CONSUMER,
                 pull_receives: 0,
                 delivered_recorded: Offset::ZERO,
+                delivered_seen: Offset::ZERO,
                 last_used: now.mono,
                 events: Vec::new(),
             }),
@@ -237,6 +244,7 @@ impl QueueOwner {
         inner.dedup = dedup;
         inner.recorded = retries.keys().map(|offset| offset.0).collect();
         inner.delivered_recorded = delivered_to;
+        inner.delivered_seen = delivered_to;
         owner.marked.store(delivered_to.0, Ordering::Relaxed);
         inner.machine = Queue::recover(
             rules,
@@ -336,6 +344,13 @@ impl QueueOwner {
         QueueGuard { owner: self, inner, now }
     }
 
+    /// Reserves room for messages about to be committed: whether there is some. `None` if each message must be looked at first. Nothing
+    /// follows from it but the room, so the lock's follow-up is spared.
+    pub(crate) fn reserve(&self, messages: u64, bytes: u64) -> Option<bool> {
+        let mut inner = self.inner.lock();
+        if inner.dedup.is_some() { None } else { Some(inner.machine.reserve(messages, bytes)) }
+    }
+
     /// Whether a tick is due.
     pub(crate) fn tick_due(&self, now: Now) -> bool {
         self.next_tick.load(Ordering::Relaxed) <= now.mono.0
@@ -352,9 +367,12 @@ impl QueueOwner {
     /// Records in the background that messages were handed out, if the mark on disk is behind; and snapshots the state log when due.
     pub(crate) fn keep_state(self: &Arc<Self>, shared: &Arc<Shared>, guard: &mut QueueGuard<'_>) {
         let delivered_to = guard.machine.delivered_to();
+        let taken = delivered_to.0.saturating_sub(guard.delivered_seen.0);
+        guard.delivered_seen = delivered_to;
+        let ahead = taken.saturating_mul(TAKES_AHEAD).clamp(DELIVERED_AHEAD, MOST_DELIVERED_AHEAD);
         // Moved on well before it is reached, so that a steady flow never waits for it.
-        if delivered_to > Offset::ZERO && delivered_to.plus(DELIVERED_AHEAD / 2) > guard.delivered_recorded {
-            let ahead = delivered_to.plus(DELIVERED_AHEAD);
+        if delivered_to > Offset::ZERO && delivered_to.plus(ahead / 2) > guard.delivered_recorded {
+            let ahead = delivered_to.plus(ahead);
             guard.delivered_recorded = ahead;
             let mut transaction = Transaction::new();
             transaction.at_least(Durability::Os);
