@@ -33,6 +33,7 @@ fn queue(name: &str, ready: u64) -> (String, QueueInfo) {
         max_bytes: None,
         overflow: Overflow::Reject,
         breaker: None,
+        max_in_flight: 1,
         window: 1,
         window_bytes: 1,
     };
