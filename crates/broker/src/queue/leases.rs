@@ -115,6 +115,7 @@ impl Slot {
             key: (rest & HAS_KEY != 0).then_some(key),
             consumer: ConsumerId(consumer),
             weight: u32::try_from(weight).unwrap_or(u32::MAX),
+            // tidy-allow: a number has eight bytes
             priority: rest.to_le_bytes()[0],
             has_expiry: rest & HAS_EXPIRY != 0,
         }
@@ -153,6 +154,7 @@ impl Block {
 
     fn set_until(&mut self, bit: u128, until: Monotonic) {
         let (len, at) = (self.len(), self.at(bit));
+        // tidy-allow: a constant within the array's length
         self.columns[UNTIL].set(len, at, until.0);
     }
 
@@ -205,6 +207,7 @@ impl Block {
     /// The one that ends first, the lowest serial of equals.
     fn first_to_end(&self) -> Option<(u64, Monotonic, usize)> {
         let ends = self.places().filter_map(|(number, at)| {
+            // tidy-allow: a constant within the array's length
             let until = self.columns[UNTIL].get(at)?;
             Some((number, Monotonic(until), at))
         });
