@@ -24,13 +24,13 @@ pub const ANSWER_BYTES: u64 = 2 * 1024 * 1024;
 /// Bytes of messages in one unary answer, whatever the request says.
 pub const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
 /// Most credit of a consumer, in messages.
-pub const MAX_CREDIT: u64 = 1_000_000;
+pub const MAX_CREDIT: u64 = 262_144;
 /// Deliveries of a stream that are not settled, those included whose lease ran out; beyond, nothing is delivered.
-pub const MAX_UNSETTLED: usize = 1_000_000;
-/// Most deliveries that one frame settles.
-pub const MAX_SETTLEMENTS: usize = 100_000;
+pub const MAX_UNSETTLED: usize = 262_144;
+/// Most settlements, deliveries and ranges that one frame or call names together.
+pub const MAX_SETTLEMENTS: usize = 10_000;
 /// Calls to settle that are under way in one stream; beyond, the stream is not read.
-pub const MAX_SETTLING: usize = 128;
+pub const MAX_SETTLING: usize = 32;
 /// Most deliveries of one frame.
 pub const DELIVER_MESSAGES: usize = 4096;
 /// Most bytes of messages of one frame of deliveries or records; one message is sent even if it weighs more.

@@ -10,7 +10,7 @@ use broker::{Receipt, Session, SettleError};
 use super::unsettled::Unsettled;
 use crate::failure::Failure;
 use crate::input::{self, How};
-use crate::limits::MAX_SETTLEMENTS;
+use crate::limits::{MAX_SETTLEMENTS, MAX_UNSETTLED};
 
 /// Settlements that are made durable in one call.
 pub(super) struct Batch {
@@ -31,6 +31,11 @@ pub(super) struct Settled {
 
 /// A batch under way.
 pub(super) type Settling = Pin<Box<dyn Future<Output = Settled> + Send>>;
+
+/// What settlements name: themselves, deliveries and ranges.
+pub(super) fn entries(settlements: &[g::StreamSettlement]) -> usize {
+    settlements.iter().map(|given| 1 + given.deliveries.len() + given.ranges.len()).sum()
+}
 
 impl Batch {
     /// Begins with the settlement of this number.
@@ -57,12 +62,12 @@ impl Batch {
         unsettled: &mut Unsettled,
         session: &Session,
     ) -> Result<(), Failure> {
-        if settlements.iter().map(|given| 1 + given.deliveries.len() + given.ranges.len()).sum::<usize>()
-            > MAX_SETTLEMENTS
-        {
-            let why = format!("a frame settles at most {MAX_SETTLEMENTS} deliveries (MAX_SETTLEMENTS)");
+        if entries(&settlements) > MAX_SETTLEMENTS {
+            let why = format!("a frame names at most {MAX_SETTLEMENTS} deliveries and ranges (MAX_SETTLEMENTS)");
             return Err(Failure::too_large(why, "MAX_SETTLEMENTS"));
         }
+        // Ranges may lie over each other; all of them together are looked at as often as there may be deliveries.
+        let mut left = MAX_UNSETTLED as u64;
         for given in settlements {
             let number = self.next;
             self.next += 1;
@@ -83,7 +88,15 @@ impl Batch {
                     self.fail(number, range.last, Failure::invalid("ranges", why));
                     continue;
                 }
-                for delivery in unsettled.within(range.first, range.last) {
+                let within = unsettled.within(range.first, range.last);
+                let len = within.end.saturating_sub(within.start);
+                if len > left {
+                    let why = format!("the ranges of a frame span at most {MAX_UNSETTLED} deliveries (MAX_UNSETTLED)");
+                    self.fail(number, range.last, Failure::too_large(why, "MAX_UNSETTLED").field("ranges"));
+                    continue;
+                }
+                left -= len;
+                for delivery in within {
                     self.one(number, delivery, &how, unsettled, session, true);
                 }
             }

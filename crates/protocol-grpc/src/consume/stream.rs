@@ -15,18 +15,21 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio_stream::Stream;
 use tonic::{Code, Status, Streaming};
 
-use super::settling::{Batch, Settled, Settling};
+use super::settling::{Batch, Settled, Settling, entries};
 use super::unsettled::Unsettled;
 use crate::app::{App, stopping};
 use crate::caller::Caller;
 use crate::failure::{Failure, own};
 use crate::input;
 use crate::limits::{
-    DELIVER_BYTES, DELIVER_MESSAGES, MAX_ANSWER_FAILURES, MAX_CREDIT, MAX_SETTLING, MAX_UNSETTLED, OPEN_TIMEOUT,
-    OUTBOUND_FRAMES,
+    DELIVER_BYTES, DELIVER_MESSAGES, MAX_ANSWER_FAILURES, MAX_CREDIT, MAX_SETTLEMENTS, MAX_SETTLING, MAX_UNSETTLED,
+    OPEN_TIMEOUT, OUTBOUND_FRAMES,
 };
 use crate::publish::limits;
 use crate::views;
+
+/// Most frames whose settlements become one call.
+const MAX_FRAMES: usize = 256;
 
 type Answer = Result<g::ConsumeResponse, Status>;
 
@@ -244,7 +247,9 @@ impl Listening {
                     }
                     Err(_) => return Ok(()),
                 },
-                step = step(&mut self.settling, &mut self.inbound) => step,
+                // Failures that are not read stop the reading: they must not pile up.
+                step = step(&mut self.settling, &mut self.inbound),
+                    if self.settled.failures.len() <= MAX_ANSWER_FAILURES => step,
             };
             match step {
                 Step::Settled(settled) => self.settled.add(settled),
@@ -336,10 +341,13 @@ async fn step(settling: &mut VecDeque<Settling>, inbound: &mut Streaming<g::Cons
             settling.pop_front();
             return Poll::Ready(Step::Settled(settled));
         }
-        let mut frames = Vec::new();
-        while settling.len() + usize::from(!frames.is_empty()) < MAX_SETTLING && frames.len() < MAX_SETTLING {
+        let (mut frames, mut named) = (Vec::new(), 0);
+        while settling.len() < MAX_SETTLING && frames.len() < MAX_FRAMES && named < MAX_SETTLEMENTS {
             match Pin::new(&mut *inbound).poll_next(context) {
-                Poll::Ready(Some(Ok(frame))) => frames.push(frame),
+                Poll::Ready(Some(Ok(frame))) => {
+                    named += entries(&frame.settlements);
+                    frames.push(frame);
+                }
                 Poll::Ready(Some(Err(status))) => return Poll::Ready(Step::Frames(frames, Some(status))),
                 Poll::Ready(None) if frames.is_empty() => return Poll::Ready(Step::Ended),
                 Poll::Ready(None) | Poll::Pending => break,
