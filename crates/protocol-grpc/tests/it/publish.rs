@@ -155,7 +155,11 @@ async fn details_say_where_each_message_is() {
     let told: Vec<_> =
         published.iter().map(|one| (one.position.map(|at| at.offset), one.duplicate, one.routed)).collect();
     let stored = |offset| (Some(offset), false, true);
-    assert_eq!(told, [stored(0), stored(1), stored(2), stored(3), (None, true, true)]);
+    assert_eq!(
+        told,
+        [stored(0), stored(1), stored(2), stored(3), (Some(3), true, true)],
+        "a duplicate is where the first is"
+    );
 }
 
 #[tokio::test]
