@@ -78,7 +78,7 @@ impl Session {
         if let Some(expect) = &options.expect {
             return self.publish_expecting(to, messages, &options, expect).await;
         }
-        self.publish_prepared(to, &messages, &options, now).await
+        self.publish_prepared(to, messages, &options, now).await
     }
 
     /// Publishes messages that were checked and have ids, all or none.
