@@ -13,7 +13,8 @@ use crate::receipt::Receipt;
 use crate::views::Published;
 
 /// An operation that has begun: a future of its end. Awaiting the oldest of many wakes a task once for all that one round of the log
-/// ended. Dropping it does not take the operation back.
+/// ended. Dropping it takes back nothing that was submitted; what had to wait first, such as a message that repeats one being written, is
+/// not begun then.
 #[must_use = "the end of the operation is told here"]
 pub struct Started<T> {
     state: State<T>,
