@@ -383,14 +383,14 @@ impl Model {
             {
                 assert!(happened || !publishing.seen, "#{} was delivered, and did not happen", op.0);
                 if happened {
-                    self.taken.extend(publishing.new_ids.iter().map(|id| (id.clone(), 0)));
+                    self.taken.extend(publishing.new_ids.clone());
                 }
                 if let (true, Some(topic), Some(stamp)) = (happened, publishing.topic, &publishing.producer)
                     && stamp.verdict == Verdict::New
                 {
                     let producer = self.producers.entry((topic, stamp.name.clone())).or_default();
                     producer.next = stamp.first + publishing.messages.len() as u64;
-                    producer.last = Some((stamp.first, publishing.messages.len()));
+                    producer.last = Some((stamp.first, publishing.messages.iter().map(|one| one.num).collect()));
                 }
             }
         }
@@ -453,6 +453,7 @@ impl Model {
         }
         self.copies.values_mut().for_each(|copy| (copy.leaves, copy.rejected) = (Leaves::No, false));
         self.redriving = false;
+        self.told.clear();
         self.ways.clear();
         let shown = self.definitions.clone();
         self.take_definitions(shown);

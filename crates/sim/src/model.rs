@@ -23,6 +23,8 @@ pub(crate) struct Model {
     pub(crate) stale: Vec<Receipt>,
     /// Dedup ids that are taken, by window.
     pub(crate) taken: BTreeMap<(EntityId, String), Num>,
+    /// Messages whose place in a topic's log was told in this life: who repeats one of them is told the same.
+    pub(crate) told: BTreeSet<Num>,
     pub(crate) producers: BTreeMap<(EntityId, String), Producer>,
     /// Records of topics' logs: by topic and partition, then by offset.
     pub(crate) logs: BTreeMap<(EntityId, u32), BTreeMap<Offset, Num>>,
@@ -134,7 +136,8 @@ pub(crate) struct Held {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Producer {
     pub(crate) next: u64,
-    pub(crate) last: Option<(u64, usize)>,
+    /// The first sequence number of its last batch, and the messages that were stored then.
+    pub(crate) last: Option<(u64, Vec<Num>)>,
 }
 
 impl Model {

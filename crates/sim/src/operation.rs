@@ -1,5 +1,6 @@
 //! Calls under way: what each asks for, and what came back.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use broker::queue::Settle;
@@ -46,8 +47,8 @@ pub(crate) struct Publishing {
     pub(crate) expect: Option<Expected>,
     /// The topic whose log gets the messages first; its positions are in the answer.
     pub(crate) topic: Option<EntityId>,
-    /// Dedup ids that are taken by this publish, by window.
-    pub(crate) new_ids: Vec<(EntityId, String)>,
+    /// Dedup ids that are taken by this publish, by window, each with the message that takes it.
+    pub(crate) new_ids: BTreeMap<(EntityId, String), Num>,
     /// A delivery showed that it is durable, before the answer came.
     pub(crate) seen: bool,
 }
@@ -57,8 +58,10 @@ pub(crate) struct Publishing {
 pub(crate) struct PublishedMessage {
     pub(crate) num: Num,
     pub(crate) copies: Vec<CopyId>,
-    /// Whether it repeats one that was confirmed.
+    /// Whether it repeats one that was confirmed, in its topic or in a queue.
     pub(crate) duplicate: bool,
+    /// The one that it repeats in its topic: the answer tells where that is.
+    pub(crate) repeats: Option<Num>,
 }
 
 /// A producer's stamp, and whether the broker knows it already.

@@ -76,11 +76,11 @@ impl Simulation {
         let mut messages = Vec::with_capacity(count);
         for _ in 0..count {
             let (num, mut message) = self.message();
-            let mut published = PublishedMessage { num, copies: vec![], duplicate: false };
+            let mut published = PublishedMessage { num, copies: vec![], duplicate: false, repeats: None };
             if all && !publishing.soft && self.rng.u8(..) < 80 {
                 let dedup = format!("d{}", self.rng.u8(0..40));
                 // An id that a call under way may have taken says nothing yet.
-                let busy = self.model.publishing().any(|other| other.new_ids.iter().any(|(_, id)| *id == dedup));
+                let busy = self.model.publishing().any(|other| other.new_ids.keys().any(|(_, id)| *id == dedup));
                 if !busy {
                     message.dedup_id = Some(Text::from(dedup.as_str()));
                 }
@@ -108,25 +108,26 @@ impl Simulation {
             true => definitions.route(&publishing.to, &subject),
             false => (BTreeSet::from([publishing.to.clone()]), BTreeSet::new()),
         };
-        let is_new = |window, publishing: &mut Publishing| {
-            let Some(id) = &dedup else { return true };
-            let key = (window, id.clone());
-            let is_new = !self.model.taken.contains_key(&key) && !publishing.new_ids.contains(&key);
-            if is_new {
-                publishing.new_ids.push(key);
+        let num = published.num;
+        // The message that has its dedup id already.
+        let first = |window, publishing: &mut Publishing| {
+            let key = (window, dedup.clone()?);
+            let first = self.model.taken.get(&key).or_else(|| publishing.new_ids.get(&key)).copied();
+            if first.is_none() {
+                publishing.new_ids.insert(key, num);
             }
-            is_new
+            first
         };
         if let Some(topic) = publishing.topic
             && definitions.topics[&publishing.to].1.dedup_window_ms.is_some()
-            && !is_new(topic, publishing)
+            && let Some(first) = first(topic, publishing)
         {
-            published.duplicate = true;
+            (published.duplicate, published.repeats) = (true, Some(first));
             return;
         }
         for name in queues {
             let (queue, config) = &definitions.queues[&name];
-            if config.dedup_window_ms.is_some() && !is_new(*queue, publishing) {
+            if config.dedup_window_ms.is_some() && first(*queue, publishing).is_some() {
                 published.duplicate = true;
                 continue;
             }
@@ -147,16 +148,15 @@ impl Simulation {
         }
         let producer = self.model.producers.get(&(topic, name.clone())).cloned().unwrap_or_default();
         let choice = self.rng.u8(0..10);
-        let (first, count, verdict) = match (choice, producer.last) {
-            (0..3, Some((first, count))) => (first, count, Verdict::Duplicate),
-            (3, Some(_)) => (producer.next + 3, 1, Verdict::OutOfOrder),
-            _ => (producer.next, self.rng.usize(1..=BATCH), Verdict::New),
+        let (first, firsts, verdict) = match (choice, producer.last) {
+            (0..3, Some((first, nums))) => (first, nums.into_iter().map(Some).collect(), Verdict::Duplicate),
+            (3, Some(_)) => (producer.next + 3, vec![None], Verdict::OutOfOrder),
+            _ => (producer.next, vec![None; self.rng.usize(1..=BATCH)], Verdict::New),
         };
         let mut messages = Vec::new();
-        for _ in 0..count {
+        for repeats in firsts {
             let (num, message) = self.message();
-            let duplicate = verdict == Verdict::Duplicate;
-            let mut published = PublishedMessage { num, copies: vec![], duplicate };
+            let mut published = PublishedMessage { num, copies: vec![], duplicate: repeats.is_some(), repeats };
             if verdict == Verdict::New {
                 self.route(publishing, &mut published, true, &message);
             }
@@ -186,7 +186,7 @@ impl Simulation {
         };
         publishing.expect = Some(Expected { right, actual });
         options.expect = Some(Expect { of: ExpectOf::Key, version });
-        let mut published = PublishedMessage { num, copies: vec![], duplicate: false };
+        let mut published = PublishedMessage { num, copies: vec![], duplicate: false, repeats: None };
         self.route(publishing, &mut published, true, &message);
         publishing.messages.push(published);
         vec![message]

@@ -1,12 +1,14 @@
 //! What an answer means for the model.
 
 use broker::queue::Settle;
-use broker::views::{Delivered, Published};
+use broker::views::{Delivered, Position, Published};
 use broker::{ConsumeError, DeclareError, PublishError, ReplayError, SettleError, StorageError};
 use types::{EntityId, Offset};
 
 use crate::model::{Held, Leaves, Model, There};
-use crate::operation::{CopyId, Num, OpId, Operation, Publishing, Receiving, Reply, Settling, Verdict};
+use crate::operation::{
+    CopyId, Num, OpId, Operation, PublishedMessage, Publishing, Receiving, Reply, Settling, Verdict,
+};
 
 /// What may be the reason of a refusal.
 #[derive(Clone, Copy, Debug, Default)]
@@ -146,14 +148,53 @@ impl Model {
             if verdict != Some(Verdict::Duplicate) {
                 assert_eq!(message.copies.len(), answer.queues as usize, "{} reached other queues", message.num);
             }
-            if let (Some(topic), Some(position)) = (publishing.topic, answer.position) {
+            if let Some(first) = message.repeats {
+                self.check_repeat(publishing, first, answer.position);
+            } else if let (Some(topic), Some(position)) = (publishing.topic, answer.position) {
                 let log = self.logs.entry((topic, position.partition)).or_default();
                 let before = log.insert(position.offset, message.num);
                 assert!(before.is_none_or(|before| before == message.num), "{position:?} was taken by {before:?}");
                 self.maybe_logged.retain(|(op, at, num)| (*op, *at, *num) != (id, topic, message.num));
             }
         }
+        // Only now: the place of one in the same batch is not known when its duplicate is looked at.
+        let is_told = |(message, answer): &(&PublishedMessage, &Published)| {
+            message.repeats.is_none() && answer.position.is_some()
+        };
+        let told = publishing.messages.iter().zip(published).filter(is_told).map(|(message, _)| message.num);
+        self.told.extend(told);
         self.promote_confirmed(id, publishing);
+    }
+
+    /// Who repeats a message is told where the first one is, if the broker can know it.
+    fn check_repeat(&self, publishing: &Publishing, first: Num, position: Option<Position>) {
+        let topic = publishing.topic.expect("only a topic's messages are repeated there");
+        let place_of = |num: Num| {
+            let logs = self.logs.range((topic, 0)..=(topic, u32::MAX));
+            let mut all =
+                logs.flat_map(|((_, partition), log)| log.iter().map(move |(at, num)| (*partition, *at, *num)));
+            all.find_map(|(partition, offset, have)| (have == num).then_some(Position { partition, offset }))
+        };
+        if let Some(position) = position {
+            assert_eq!(Some(position), place_of(first), "a duplicate is said to be where {first} is not");
+            return;
+        }
+        // A batch is remembered by the place of its first message: the others must follow it.
+        let batch = publishing.producer.as_ref().and_then(|stamp| {
+            let producer = self.producers.get(&(topic, stamp.name.clone()))?;
+            producer.last.as_ref().map(|(_, batch)| batch.clone())
+        });
+        let batch = batch.unwrap_or_else(|| vec![first]);
+        let places: Vec<_> =
+            batch.iter().map(|num| self.told.contains(num).then(|| place_of(*num)).flatten()).collect();
+        let in_a_row = places.windows(2).all(|pair| match pair {
+            [Some(one), Some(next)] => one.partition == next.partition && one.offset.next() == next.offset,
+            _ => false,
+        });
+        assert!(
+            places.contains(&None) || !in_a_row,
+            "{first} is known to be at {places:?}, and its duplicate was not told so"
+        );
     }
 
     fn promote_confirmed(&mut self, id: OpId, publishing: &Publishing) {
@@ -164,13 +205,13 @@ impl Model {
         self.maybe_logged = rest;
         let told: Vec<(OpId, EntityId, Num)> = told;
         self.must_log.extend(told.into_iter().map(|(_, topic, num)| (topic, num)));
-        self.taken.extend(publishing.new_ids.iter().map(|id| (id.clone(), 0)));
+        self.taken.extend(publishing.new_ids.clone());
         if let (Some(topic), Some(stamp)) = (publishing.topic, &publishing.producer)
             && stamp.verdict == Verdict::New
         {
             let producer = self.producers.entry((topic, stamp.name.clone())).or_default();
             producer.next = stamp.first + publishing.messages.len() as u64;
-            producer.last = Some((stamp.first, publishing.messages.len()));
+            producer.last = Some((stamp.first, publishing.messages.iter().map(|one| one.num).collect()));
         }
         for (_, copy) in self.copies.iter_mut().filter(|(_, copy)| copy.there == There::Soft(id)) {
             copy.confirmed = Some(step);
