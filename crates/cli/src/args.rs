@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench;
 use crate::client::ClientArgs;
 use crate::commands::{
     binding, config, consume, dlq, generate, group, log, namespace, policy, publish, queue, reply, request, serve,
@@ -67,6 +68,8 @@ pub(crate) enum Command {
     Reply(Remote<reply::Reply>),
     /// How the server, its queues and its topics are.
     Status(Remote<status::Status>),
+    /// Measure a running server, or a disk.
+    Bench(RemoteGroup<bench::Action>),
     /// Check or print a data directory, without a server.
     #[command(subcommand)]
     Log(log::Action),

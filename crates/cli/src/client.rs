@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use api::Problem;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Serialize;
@@ -119,6 +121,20 @@ impl Client {
         })
     }
 
+    /// The server.
+    pub(crate) fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// What an `Authorization` header says, for connections that are not this client's own.
+    pub(crate) fn authorization(&self) -> Option<String> {
+        match (&self.token, &self.user) {
+            (Some(token), _) => Some(format!("Bearer {token}")),
+            (None, Some((user, password))) => Some(format!("Basic {}", BASE64.encode(format!("{user}:{password}")))),
+            (None, None) => None,
+        }
+    }
+
     /// The namespace that names belong to.
     pub(crate) fn namespace(&self) -> &str {
         &self.namespace
@@ -201,6 +217,12 @@ impl Client {
         self.read(answer).await
     }
 
+    /// An answer that is no JSON.
+    pub(crate) async fn text(&self, url: Url) -> Result<String, Failure> {
+        let answer = self.send(self.request(Method::GET, url), Some(Duration::ZERO)).await?;
+        answer.text().await.map_err(|error| self.unreachable(&error))
+    }
+
     pub(crate) async fn put<T: DeserializeOwned>(&self, url: Url, body: &impl Serialize) -> Result<T, Failure> {
         let answer = self.send(self.request(Method::PUT, url).json(body), Some(Duration::ZERO)).await?;
         self.read(answer).await
@@ -226,7 +248,7 @@ impl Client {
         &self,
         url: Url,
         content_type: &str,
-        body: Vec<u8>,
+        body: impl Into<reqwest::Body>,
         wait: Duration,
     ) -> Result<T, Failure> {
         let request = self.request(Method::POST, url).header("content-type", content_type).body(body);

@@ -3,6 +3,7 @@
 //! Exit codes are in [`failure::Exit`].
 
 mod args;
+mod bench;
 mod client;
 mod commands;
 mod failure;

@@ -27,6 +27,7 @@ use std::future::Future;
 use std::process::ExitCode;
 
 use crate::args::{Cli, Command};
+use crate::bench;
 use crate::client::{Client, ClientArgs};
 use crate::failure::Failure;
 use crate::output;
@@ -64,6 +65,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Request(command) => remote(&command.client, |client| request::run(client, command.action)),
         Command::Reply(command) => remote(&command.client, |client| reply::run(client, command.action)),
         Command::Status(command) => remote(&command.client, |client| status::run(client, command.action)),
+        Command::Bench(command) => remote(&command.client, |client| bench::run(client, command.action)),
         Command::Log(action) => log::run(action),
         Command::Config(action) => config::run(&action),
         Command::Completions(completions) => generate::completions(&completions),

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "seeds and measurements are printed for whoever runs them")]
 
 mod bad_input;
+mod bench;
 mod damage;
 mod features;
 mod features_operate;
