@@ -87,6 +87,12 @@ impl Message {
         Ok(message)
     }
 
+    /// The body; empty of a tombstone.
+    #[must_use]
+    pub fn body(&self) -> Bytes {
+        self.message.body.clone().unwrap_or_default()
+    }
+
     /// What the message weighs, in bytes; see [`types::Message::weight_bytes`].
     #[must_use]
     pub fn weight_bytes(&self) -> usize {

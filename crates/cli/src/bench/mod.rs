@@ -8,6 +8,7 @@ mod clock;
 mod disk;
 mod driver;
 mod entities;
+mod grpc;
 mod http;
 mod lane;
 mod options;
@@ -22,6 +23,7 @@ mod ws;
 use clap::{Args, Subcommand};
 
 use self::disk::DiskArgs;
+use self::grpc::Grpc;
 use self::http::Http;
 use self::options::{Load, Protocol};
 use self::run::Work;
@@ -90,6 +92,10 @@ pub(crate) async fn run(client: Client, action: Action) -> Result<(), Failure> {
     };
     match load.protocol {
         Protocol::Http => Box::pin(run::measure(&Http(client.clone()), &client, work, load)).await,
+        Protocol::Grpc => {
+            let driver = Grpc::new(&client, load.grpc, load.unary);
+            Box::pin(run::measure(&driver, &client, work, load)).await
+        }
         Protocol::Ws => Box::pin(run::measure(&Ws(client.clone()), &client, work, load)).await,
     }
 }

@@ -1,5 +1,6 @@
 //! The flags that the benchmarks share.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub(crate) enum Protocol {
     Http,
     /// Frames of the WebSocket protocol.
     Ws,
+    /// Streams of the gRPC API; --grpc says where it is. Topics and queues are made over HTTP.
+    Grpc,
 }
 
 impl Protocol {
@@ -35,6 +38,7 @@ impl Protocol {
         match self {
             Self::Http => "http",
             Self::Ws => "ws",
+            Self::Grpc => "grpc",
         }
     }
 
@@ -43,6 +47,7 @@ impl Protocol {
         match self {
             Self::Http => 16,
             Self::Ws => 100,
+            Self::Grpc => 1000,
         }
     }
 }
@@ -53,13 +58,20 @@ pub(crate) struct Load {
     /// What the clients speak.
     #[arg(long, value_name = "PROTOCOL", default_value = "http")]
     pub(super) protocol: Protocol,
+    /// Where the server's gRPC API listens.
+    #[arg(long, env = "POSTHOUSE_GRPC", value_name = "HOST:PORT", default_value = "127.0.0.1:7071")]
+    pub(super) grpc: SocketAddr,
+    /// Over gRPC, each publish is a call of its own instead of a frame of a stream.
+    #[arg(long)]
+    pub(super) unary: bool,
     /// Size of a message's body.
     #[arg(long, value_name = "SIZE", value_parser = body_size, default_value = "1KiB")]
     pub(super) size: u64,
     /// Connections, each with a window of its own.
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(super) concurrency: u32,
-    /// Messages in flight on a connection: sent, and neither confirmed nor refused. 16 over HTTP, 100 over WebSocket unless given.
+    /// Messages in flight on a connection: sent, and neither confirmed nor refused. 16 over HTTP, 100 over WebSocket and 1000 over gRPC
+    /// unless given.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) window: Option<u32>,
     /// Messages of a request or frame.
@@ -104,6 +116,9 @@ impl Load {
         if self.window() < self.batch && !self.coalesce {
             let what = format!("a request of {} messages does not fit a window of {}", self.batch, self.window());
             return Err(Failure::usage(what).hint("raise --window, lower --batch, or give --coalesce"));
+        }
+        if self.unary && self.protocol != Protocol::Grpc {
+            return Err(Failure::usage("--unary is about --protocol grpc"));
         }
         Ok(())
     }
