@@ -1,6 +1,7 @@
 //! Developer tasks: `cargo xtask <task>`. Without a task it lists them.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool speaks on the terminal")]
 
+mod bench;
 mod ci;
 mod proofs;
 mod tidy;
@@ -25,6 +26,11 @@ const TASKS: &[Task] = &[
         name: "ci",
         about: "run what .ci/run runs after its installation: all that must pass on a landing",
         run: ci::run,
+    },
+    Task {
+        name: "bench",
+        about: "measure beside peers and the disk, check the goals, write docs/performance.md; --quick, --list",
+        run: bench::run,
     },
     Task {
         name: "proofs",

@@ -93,7 +93,7 @@ pub(crate) async fn run(client: Client, action: Action) -> Result<(), Failure> {
     match load.protocol {
         Protocol::Http => Box::pin(run::measure(&Http(client.clone()), &client, work, load)).await,
         Protocol::Grpc => {
-            let driver = Grpc::new(&client, load.grpc, load.unary);
+            let driver = Grpc::new(&client, load.grpc.clone(), load.unary);
             Box::pin(run::measure(&driver, &client, work, load)).await
         }
         Protocol::Ws => Box::pin(run::measure(&Ws(client.clone()), &client, work, load)).await,

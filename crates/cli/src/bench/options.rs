@@ -1,6 +1,5 @@
 //! The flags that the benchmarks share.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -59,8 +58,8 @@ pub(crate) struct Load {
     #[arg(long, value_name = "PROTOCOL", default_value = "http")]
     pub(super) protocol: Protocol,
     /// Where the server's gRPC API listens.
-    #[arg(long, env = "POSTHOUSE_GRPC", value_name = "HOST:PORT", default_value = "127.0.0.1:7071")]
-    pub(super) grpc: SocketAddr,
+    #[arg(long, value_name = "HOST:PORT", value_parser = grpc_address, default_value = "127.0.0.1:7071")]
+    pub(super) grpc: String,
     /// Over gRPC, each publish is a call of its own instead of a frame of a stream.
     #[arg(long)]
     pub(super) unary: bool,
@@ -154,6 +153,15 @@ impl Load {
 
     pub(super) fn size(&self) -> usize {
         usize::try_from(self.size).unwrap_or(usize::MAX)
+    }
+}
+
+/// `HOST:PORT`, also as the server's ready line shows it: `grpc://HOST:PORT`.
+fn grpc_address(given: &str) -> Result<String, String> {
+    let address = given.strip_prefix("grpc://").unwrap_or(given).trim_end_matches('/');
+    match address.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(address.to_owned()),
+        _ => Err("give HOST:PORT, such as 127.0.0.1:7071; the benchmark's gRPC client speaks no TLS".to_owned()),
     }
 }
 

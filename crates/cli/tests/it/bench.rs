@@ -7,6 +7,8 @@ use crate::harness::{Server, posthouse};
 /// Runs a benchmark that must succeed; gives its result. Nothing that it made may be left.
 #[track_caller]
 fn check(server: &Server, line: &str) -> Value {
+    let grpc = server.ready.split_whitespace().find(|word| word.starts_with("grpc://")).unwrap_or("grpc://127.0.0.1:1");
+    let line = if line.contains(" grpc") { format!("{line} --grpc {grpc}") } else { line.to_owned() };
     let report: Value = serde_json::from_str(&server.run(&format!("bench {line} -o json"))).unwrap();
     assert_eq!(report["errors"], 0, "{line}: {report}");
     assert_eq!(report["interrupted"], false, "{line}");
@@ -28,12 +30,12 @@ fn check_figures(report: &Value, messages: u64) {
     assert!(quantiles[0] > 0 && quantiles.is_sorted(), "{report}");
 }
 
-const PROTOCOLS: [&str; 2] = ["http", "ws"];
+const PROTOCOLS: [&str; 3] = ["http", "ws", "grpc"];
 
 #[test]
 fn every_protocol_publishes_what_it_says_and_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(directory.path());
+    let server = Server::start_with(directory.path(), &["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"], &[]);
     for protocol in PROTOCOLS {
         let report = check(&server, &format!("publish --protocol {protocol} --count 300 --concurrency 3 --queues 7"));
         check_figures(&report, 300);
@@ -49,12 +51,18 @@ fn every_protocol_publishes_what_it_says_and_leaves_nothing() {
         assert!(broker["wal_bytes_per_message"].as_f64().unwrap() >= 1024.0, "{report}");
         assert!(broker["cpu_seconds"].as_f64().unwrap() >= 0.0, "{report}");
     }
+    // What waits goes together, over however many frames; and publishes may be calls of their own.
+    let report = check(&server, "publish --protocol grpc --count 1000 --batch 64 --coalesce --window 100");
+    check_figures(&report, 1000);
+    let report = check(&server, "publish --protocol grpc --unary --count 1000 --batch 100 --window 400");
+    check_figures(&report, 1000);
+    assert_eq!(report["stored"], 1000, "{report}");
 }
 
 #[test]
 fn every_protocol_consumes_what_was_published() {
     let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(directory.path());
+    let server = Server::start_with(directory.path(), &["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"], &[]);
     for protocol in PROTOCOLS {
         let report = check(&server, &format!("consume --protocol {protocol} --count 300 --window 50 --concurrency 2"));
         check_figures(&report, 300);
@@ -66,7 +74,7 @@ fn every_protocol_consumes_what_was_published() {
 #[test]
 fn every_protocol_carries_messages_from_end_to_end() {
     let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(directory.path());
+    let server = Server::start_with(directory.path(), &["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"], &[]);
     for protocol in PROTOCOLS {
         let report = check(&server, &format!("end-to-end --protocol {protocol} --count 300 --window 20 --queues 2"));
         check_figures(&report, 300);
@@ -76,7 +84,7 @@ fn every_protocol_carries_messages_from_end_to_end() {
 #[test]
 fn every_protocol_fans_out_to_all_queues() {
     let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(directory.path());
+    let server = Server::start_with(directory.path(), &["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"], &[]);
     for protocol in PROTOCOLS {
         let report = check(&server, &format!("fan-out --protocol {protocol} --count 100 --queues 4"));
         check_figures(&report, 100);
@@ -87,7 +95,7 @@ fn every_protocol_fans_out_to_all_queues() {
 #[test]
 fn every_protocol_asks_and_is_answered() {
     let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(directory.path());
+    let server = Server::start_with(directory.path(), &["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"], &[]);
     for protocol in PROTOCOLS {
         check_figures(&check(&server, &format!("request-reply --protocol {protocol} --count 200")), 200);
         let line = format!("request-reply --protocol {protocol} --count 200 --concurrency 2 --window 5");
@@ -170,6 +178,7 @@ fn a_run_that_cannot_work_says_why() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(directory.path());
     assert!(server.fails(2, "bench publish --batch 10 --window 5").contains("does not fit a window"));
+    assert!(server.fails(2, "bench publish --unary").contains("--protocol grpc"));
     assert!(server.fails(2, "bench consume --rate 5").contains("--rate"));
     assert!(server.fails(2, "bench publish --size 8B").contains("16 B"));
     let nobody =

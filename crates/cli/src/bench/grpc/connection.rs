@@ -1,7 +1,6 @@
 //! One HTTP/2 connection.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -35,7 +34,7 @@ pub(super) struct Connection {
 impl Connection {
     /// # Errors
     /// If the server cannot be reached.
-    pub(super) async fn open(address: SocketAddr, authorization: Option<&str>) -> Result<Self, Failure> {
+    pub(super) async fn open(address: &str, authorization: Option<&str>) -> Result<Self, Failure> {
         let unreachable = |why: String| {
             Failure::new(Exit::Connection, format!("{address} cannot be reached: {why}"))
                 .hint("--grpc says where the server's gRPC listener is")

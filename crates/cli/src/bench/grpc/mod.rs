@@ -5,8 +5,6 @@ mod consume;
 mod publish;
 mod request;
 
-use std::net::SocketAddr;
-
 use api::grpc::{ReplyFrame, Target as WireTarget, live_client::LiveClient, target};
 use futures_util::stream;
 use tokio::sync::{mpsc, oneshot};
@@ -23,7 +21,7 @@ const OUTBOUND_FRAMES: usize = 1024;
 /// Calls of the gRPC API.
 #[derive(Clone, Debug)]
 pub(super) struct Grpc {
-    address: SocketAddr,
+    address: String,
     namespace: String,
     authorization: Option<String>,
     /// Publishes are calls of their own, instead of frames of a stream.
@@ -32,13 +30,13 @@ pub(super) struct Grpc {
 
 impl Grpc {
     /// Of a server whose gRPC listener is at `address`.
-    pub(super) fn new(client: &Client, address: SocketAddr, unary: bool) -> Self {
+    pub(super) fn new(client: &Client, address: String, unary: bool) -> Self {
         let (namespace, authorization) = (client.namespace().to_owned(), client.authorization());
         Self { address, namespace, authorization, unary }
     }
 
     async fn connect(&self) -> Result<Connection, Failure> {
-        Connection::open(self.address, self.authorization.as_deref()).await
+        Connection::open(&self.address, self.authorization.as_deref()).await
     }
 }
 
