@@ -27,7 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Nothing imports it: it is a test of its own, of the broker over the real engine.
     ("sim", &["broker", "log", "types", "testkit"]),
     // Drives the peers that `cargo xtask bench` compares with; not part of what is shipped.
-    ("bench", &["log", "api", "types"]),
+    ("bench", &["broker", "log", "api", "types"]),
     ("xtask", &[]),
 ];
 
