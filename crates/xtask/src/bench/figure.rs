@@ -59,9 +59,9 @@ impl Figure {
     }
 
     /// One that could not be measured, which counts as missed.
-    pub(super) fn failed(what: &str, error: &anyhow::Error) -> Self {
-        let from = format!("{error:#}").replace(['\n', '|'], " ");
-        Self { what: what.to_owned(), figure: "not measured".to_owned(), goal: String::new(), ok: Some(false), from }
+    pub(super) fn failed(what: &str) -> Self {
+        let (figure, from) = ("not measured".to_owned(), "the run's output says why".to_owned());
+        Self { what: what.to_owned(), figure, goal: String::new(), ok: Some(false), from }
     }
 
     pub(super) fn verdict(&self) -> &'static str {
@@ -147,7 +147,7 @@ mod tests {
         let figure = Figure::new("x", f64::NAN, " ×", Goal::AtLeast(1.0), String::new());
         assert_eq!(figure.ok, Some(false));
         assert_eq!(Figure::new("x", 3.0, "", Goal::AtMost(3.0), String::new()).ok, Some(true));
-        assert_eq!(Figure::failed("x", &anyhow::anyhow!("a | b")).from, "a   b");
+        assert_eq!(Figure::failed("x").ok, Some(false));
     }
 
     #[test]

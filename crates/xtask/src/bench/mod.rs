@@ -118,7 +118,10 @@ fn measure(root: &Path, plan: Plan, cases: &[&cases::Case]) -> anyhow::Result<(M
     let mut figures = Vec::new();
     for case in cases {
         println!("== {}: {}", case.name, case.about);
-        let measured = (case.run)(&lab).unwrap_or_else(|error| vec![Figure::failed(case.about, &error)]);
+        let measured = (case.run)(&lab).unwrap_or_else(|error| {
+            eprintln!("   not measured: {error:#}");
+            vec![Figure::failed(case.about)]
+        });
         for figure in measured {
             println!("   {figure}");
             figures.push(figure);

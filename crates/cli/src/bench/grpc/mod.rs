@@ -91,7 +91,11 @@ fn refused(status: &Status) -> Failure {
         tonic::Code::FailedPrecondition | tonic::Code::ResourceExhausted | tonic::Code::Aborted => Exit::Refused,
         _ => Exit::Failed,
     };
-    Failure::new(exit, status.message().to_owned())
+    let what = match status.message() {
+        "" => format!("the server answers {:?}", status.code()),
+        message => message.to_owned(),
+    };
+    Failure::new(exit, what)
 }
 
 fn gone() -> Failure {
