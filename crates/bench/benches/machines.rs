@@ -120,6 +120,7 @@ fn rules(keyed: bool, priority_levels: u16) -> QueueRules {
         max_bytes: None,
         overflow: Overflow::Reject,
         breaker: None,
+        max_in_flight: usize::MAX,
         window: 65_536,
         window_bytes: 64 << 20,
     }

@@ -58,7 +58,13 @@ pub(crate) fn run(appenders: Appenders) -> anyhow::Result<Report> {
     let path = appenders.dir.join(format!("appenders-{}", std::process::id()));
     let engine = EmbeddedLog::open(Arc::new(FileDisk::open(&path)?), EmbeddedOptions::default())?;
     let (sender, receiver) = sync_channel(usize::try_from(appenders.appenders)? + SPARE);
-    let config = LogConfig { label: String::new(), cleanup: Cleanup::default(), key_index: false, volatile: false };
+    let config = LogConfig {
+        label: String::new(),
+        cleanup: Cleanup::default(),
+        key_index: false,
+        volatile: false,
+        apart: false,
+    };
     commit(&engine, Operation::Create(config), None, &sender);
     receiver.recv()?;
     let mut builder = BatchBuilder::new(BatchOptions::default());
