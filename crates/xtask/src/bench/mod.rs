@@ -102,11 +102,23 @@ impl Drop for Scratch {
     }
 }
 
+/// Removes what runs left that were killed.
+fn sweep(home: &Path) {
+    for entry in std::fs::read_dir(home).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix("run-")?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            drop(Scratch(entry.path()));
+        }
+    }
+}
+
 /// Everything is below the target directory: one file system for all that is compared.
 fn measure(root: &Path, plan: Plan, cases: &[&cases::Case]) -> anyhow::Result<(Machine, Vec<Figure>)> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let release = target.join("release");
     let home = target.join("bench");
+    sweep(&home);
     let scratch = Scratch(home.join(format!("run-{}", std::process::id())));
     std::fs::create_dir_all(&scratch.0)?;
     let programs = Programs::find(&release.join("bench"), &home)?;
@@ -138,6 +150,20 @@ mod tests {
     fn an_unknown_case_is_an_error_that_says_where_to_look() {
         let error = run(&["no-such".to_owned()]).expect_err("an error").to_string();
         assert!(error.contains("no-such") && error.contains("--list"), "{error}");
+    }
+
+    #[test]
+    fn only_what_killed_runs_left_is_swept_away() {
+        let home = std::env::temp_dir().join(format!("xtask-bench-sweep-{}", std::process::id()));
+        let here = home.join(format!("run-{}", std::process::id()));
+        // Above the largest process id that Linux gives.
+        let gone = home.join("run-4194305");
+        for directory in [&here, &gone, &home.join("bin")] {
+            std::fs::create_dir_all(directory).unwrap();
+        }
+        sweep(&home);
+        assert!(here.exists() && home.join("bin").exists() && !gone.exists());
+        std::fs::remove_dir_all(&home).unwrap();
     }
 
     #[test]
