@@ -107,6 +107,7 @@ impl From<AccessError> for Failure {
         let detail = error.to_string();
         match error {
             AccessError::Unauthenticated => Self::new(401, "unauthenticated", detail),
+            AccessError::Busy => Self::new(503, "logins-busy", detail).retry_after(SHORTLY),
             AccessError::Forbidden { .. } => Self::new(403, "forbidden", detail),
             AccessError::NoSuchNamespace(_) => Self::new(404, "no-such-namespace", detail),
             _ => Self::new(403, "forbidden", detail),
@@ -265,6 +266,7 @@ mod tests {
     fn errors_have_their_status_and_slug() {
         check(StorageError::Full("x".into()), 507, "storage-full");
         check(AccessError::Unauthenticated, 401, "unauthenticated");
+        check(AccessError::Busy, 503, "logins-busy");
         check(DeclareError::Access(AccessError::NoSuchNamespace("x".into())), 404, "no-such-namespace");
         check(
             DeclareError::Conflict { entity: "queue".into(), difference: "ttl_ms".into() },
