@@ -160,10 +160,10 @@ impl<'a> Held<'a> {
     /// Hands them out once the mark is beyond them.
     ///
     /// # Errors
-    /// See [`delivered`].
+    /// See [`QueueOwner::marked`] and [`delivered`]; they go back then.
     pub(crate) async fn hand_out(mut self, session: &Session) -> Result<Vec<Delivered>, ConsumeError> {
         if let Some(last) = self.deliveries.iter().map(|delivery| delivery.lease.offset).max() {
-            self.queue.marked(last).await;
+            self.queue.marked(session.shared(), last).await?;
         }
         let deliveries = std::mem::take(&mut self.deliveries);
         delivered(session.shared(), self.queue, deliveries, self.auto_ack, session.now())

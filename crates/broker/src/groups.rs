@@ -140,6 +140,7 @@ impl GroupOwner {
         let batch = plain_batch(&encoded, now.wall)?;
         let mut transaction = Transaction::new();
         transaction.at_least(Durability::Fsync);
+        transaction.uses_reserve();
         transaction.operation(self.owned.target(Operation::Append(Append { batch, selection: None, weight: 0 })));
         let (send, receive) = tokio::sync::oneshot::channel();
         let (group, shared) = (Arc::clone(self), Arc::clone(shared));

@@ -93,6 +93,7 @@ pub(crate) async fn shorten_definitions(shared: &Arc<Shared>) -> Result<(), Stor
     let batch = meta_batch(&definitions.snapshot(), shared.clock.now().wall)?;
     let mut snapshot = Transaction::new();
     snapshot.at_least(Durability::Fsync);
+    snapshot.uses_reserve();
     snapshot.operation(meta.owned.target(Operation::Append(Append { batch, selection: None, weight: 0 })));
     let written = snapshot.commit(shared).await?;
     if let Some(written) = written.first() {
@@ -127,7 +128,7 @@ fn open_meta(log: &dyn Log, _clock: &dyn Clock) -> Result<Owned, StorageError> {
 fn commit_now(log: &dyn Log, operations: Vec<Target>) -> Result<Vec<log::Written>, StorageError> {
     let (send, receive) = std::sync::mpsc::sync_channel(1);
     let completion = move |outcome| drop(send.send(outcome));
-    log.commit(Commit { durability: Durability::Fsync, operations }, Box::new(completion));
+    log.commit(Commit { durability: Durability::Fsync, operations, uses_reserve: false }, Box::new(completion));
     match receive.recv() {
         Ok(CommitOutcome::Committed(written)) => Ok(written),
         Ok(CommitOutcome::Refused(refusal)) => Err(CommitFailure::Refused(refusal).into()),

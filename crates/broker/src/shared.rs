@@ -263,6 +263,17 @@ impl Shared {
         self.log.read(log, from, limit).map_err(read_failure)
     }
 
+    /// Whether anything can be written.
+    ///
+    /// # Errors
+    /// [`StorageError::Failed`] once a write or sync has failed.
+    pub(crate) fn check_writable(&self) -> Result<(), StorageError> {
+        match self.log.poisoned() {
+            None => Ok(()),
+            Some(why) => Err(StorageError::Failed(log::Refusal::Poisoned(why).to_string())),
+        }
+    }
+
     /// Why the first of these logs that is read-only is so.
     pub(crate) fn damage(&self, logs: impl IntoIterator<Item = Owned>) -> Option<String> {
         logs.into_iter().find_map(|owned| self.log.damage(owned.log))
@@ -296,7 +307,7 @@ impl Shared {
         let deferred = std::mem::take(&mut *self.deferred.lock());
         for work in deferred {
             match work {
-                // Refused or not, deliveries go on: a full disk must be drained.
+                // Refused or not, deliveries go on: a full disk must be drained. One that failed is seen by who waits for the mark.
                 Deferred::Mark(transaction, queue, ahead) => transaction.submit(self, move |_| queue.mark(ahead)),
                 Deferred::Snapshot(state, capture) => state.snapshot(self, capture, self.clock.now()),
             }

@@ -24,6 +24,8 @@ const MIN_SNAPSHOT_INTERVAL: u64 = 4_096;
 const SNAPSHOT_BATCH_RECORDS: usize = 100_000;
 /// Dedup ids of one record of a snapshot.
 const DEDUP_RECORD_IDS: usize = 4_096;
+/// Records of a snapshot that may be written on a full disk.
+const SMALL_SNAPSHOT_RECORDS: usize = 10_000;
 
 /// Gives the records of a snapshot, of the state at this time.
 pub(crate) type Capture = Box<dyn FnOnce(Now) -> Vec<StateRecord> + Send>;
@@ -224,6 +226,7 @@ impl StateLog {
         }
         let mut transaction = Transaction::new();
         transaction.at_least(Durability::Os);
+        transaction.uses_reserve();
         if self.record(&mut transaction, &[StateRecord::Mark], now).is_err() {
             self.snapshotting.store(false, Ordering::Release);
             return;
@@ -239,6 +242,10 @@ impl StateLog {
         let size = records.len() as u64;
         let mut transaction = Transaction::new();
         transaction.at_least(Durability::Os);
+        if is_small(&records) {
+            // What consumers fail again and again while the disk is full is replaced, and does not eat up the reserve.
+            transaction.uses_reserve();
+        }
         let mut all = vec![StateRecord::Reset { records: size }];
         all.extend(records);
         for chunk in all.chunks(SNAPSHOT_BATCH_RECORDS) {
@@ -279,6 +286,12 @@ impl StateLog {
         self.snapshot_size.store(replay.snapshot_size, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Whether a snapshot may be written on a full disk. Ids and producers may be many, and grow by publishes only, which are refused there.
+fn is_small(snapshot: &[StateRecord]) -> bool {
+    let is_large = |record: &StateRecord| matches!(record, StateRecord::Dedup(_) | StateRecord::Producers(_));
+    snapshot.len() <= SMALL_SNAPSHOT_RECORDS && !snapshot.iter().any(is_large)
 }
 
 /// Puts records into the order in which they happened.

@@ -29,6 +29,7 @@ pub(crate) struct Transaction {
     durability: Option<Durability>,
     bytes: u64,
     barrier: bool,
+    uses_reserve: bool,
 }
 
 /// What follows an operation. If the commit fails, each is undone instead.
@@ -279,13 +280,18 @@ impl Transaction {
         self.at_least(Durability::Fsync);
     }
 
+    /// Lets it pass on a full disk, since a full disk cannot be drained without it. What it appends must be small.
+    pub(crate) fn uses_reserve(&mut self) {
+        self.uses_reserve = true;
+    }
+
     /// Commits. `done` is called after the machines have been told.
     pub(crate) fn submit(
         self,
         shared: &Arc<Shared>,
         done: impl FnOnce(Result<Vec<Written>, CommitFailure>) + Send + 'static,
     ) {
-        let Self { operations, after, durability, bytes, barrier } = self;
+        let Self { operations, after, durability, bytes, barrier, uses_reserve } = self;
         if operations.is_empty() && !barrier {
             finish(shared, after, &[]);
             done(Ok(Vec::new()));
@@ -309,7 +315,7 @@ impl Transaction {
             }
         };
         let durability = durability.unwrap_or_default();
-        shared.log.commit(Commit { durability, operations }, Box::new(completion));
+        shared.log.commit(Commit { durability, operations, uses_reserve }, Box::new(completion));
     }
 
     /// Commits and waits for the end. Once begun it ends even if nobody waits.

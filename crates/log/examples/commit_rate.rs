@@ -75,7 +75,7 @@ fn engine(root: &str) -> Result<f64, Box<dyn std::error::Error>> {
     let send = |operation| {
         let sender = sender.clone();
         let target = Target { log: LogId(1), epoch: Epoch(1), expected_end: None, operation };
-        let commit = Commit { durability: Durability::Fsync, operations: vec![target] };
+        let commit = Commit { durability: Durability::Fsync, operations: vec![target], uses_reserve: false };
         engine.commit(commit, Box::new(move |outcome| drop(sender.send(outcome))));
     };
     send(Operation::Create(config));

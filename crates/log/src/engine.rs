@@ -63,6 +63,11 @@ pub trait Log: Send + Sync + 'static {
     /// The engine's health and counters.
     fn engine_state(&self) -> EngineState;
 
+    /// Why nothing is written any more, if a write or sync failed. Asked before each delivery: it costs next to nothing while all is well.
+    fn poisoned(&self) -> Option<String> {
+        self.engine_state().poisoned
+    }
+
     /// Applies retention and compaction, moves what is due, at this wall-clock time. The owner calls it every second or so; it returns soon
     /// and may leave the rest to the engine's own thread.
     fn maintain(&self, now: Timestamp);
@@ -119,6 +124,8 @@ pub struct Commit {
     pub durability: Durability,
     /// In this order.
     pub operations: Vec<Target>,
+    /// Its appends are small, and draining needs them: they pass on a full disk too, until half of the reserve is gone.
+    pub uses_reserve: bool,
 }
 
 /// One operation of a commit on one log.
@@ -241,7 +248,8 @@ pub enum Refusal {
     /// The log's data is damaged, and it is open for reading only.
     #[error("log {0} is damaged and read-only; `posthouse log verify` says where")]
     Damaged(LogId),
-    /// The disk is full down to the reserve. Deletes, trims and removals still pass.
+    /// The disk is full down to the reserve. Deletes, trims and removals still pass, with what is appended in the same commit, and so does
+    /// what may use the reserve.
     #[error(
         "the disk is full: {free_bytes} bytes are free, and {reserve_bytes} are kept in reserve for acknowledgements and deletes"
     )]

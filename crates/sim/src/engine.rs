@@ -112,6 +112,10 @@ impl Log for SteppedLog {
         self.engine.key(log, key)
     }
 
+    fn poisoned(&self) -> Option<String> {
+        self.engine.poisoned()
+    }
+
     fn engine_state(&self) -> EngineState {
         self.engine.engine_state()
     }

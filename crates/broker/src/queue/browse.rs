@@ -100,6 +100,7 @@ impl<P> Queue<P> {
         self.memory.reset();
         self.unread = super::machine::Unread { cursor: self.end, end: self.end, ..Default::default() };
         self.failures.retain(|offset, _| keep.contains(*offset));
+        let seen = &self.seen - &keep;
         self.seen &= &keep;
         self.ages = super::ages::Ages::new();
         for (lease, out) in self.leases.iter() {
@@ -113,7 +114,7 @@ impl<P> Queue<P> {
         if messages > 0 {
             self.events.push(QueueEvent::Purged { messages });
         }
-        Purge { messages, weight, before: self.end, keep: keep.into_iter().map(Offset).collect() }
+        Purge { messages, weight, before: self.end, keep: keep.into_iter().map(Offset).collect(), seen }
     }
 
     /// The removal of what the last purge gave was refused: it is all in the log still, and read again by and by. `retries` are the failed
@@ -121,6 +122,7 @@ impl<P> Queue<P> {
     pub fn unpurge(&mut self, purge: &Purge, retries: Vec<RetryRecord>) {
         let known: RoaringTreemap = purge.keep.iter().map(|offset| offset.0).collect();
         self.unread = super::machine::Unread { end: purge.before, known, ..Default::default() };
+        self.seen |= &purge.seen;
         let delayed = self.counts.delayed;
         retries.into_iter().for_each(|retry| self.recover_retry(retry));
         self.unread.messages = purge.messages.saturating_sub(self.counts.delayed - delayed);

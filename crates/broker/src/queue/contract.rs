@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use roaring::RoaringTreemap;
 use types::{Now, Offset, Timestamp};
 
 /// How a queue behaves: its definition with policies applied. May change at any time.
@@ -490,4 +491,6 @@ pub struct Purge {
     pub before: Offset,
     /// In flight, or leaving: these stay. Ascending.
     pub keep: Vec<Offset>,
+    /// Those among the removed that were handed out before: should they stay after all, they come marked redelivered.
+    pub seen: RoaringTreemap,
 }

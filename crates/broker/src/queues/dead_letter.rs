@@ -116,6 +116,7 @@ impl QueueOwner {
         let records: Vec<StateRecord> = retries.into_iter().map(StateRecord::Retry).collect();
         let mut transaction = Transaction::new();
         transaction.at_least(self.durability());
+        transaction.uses_reserve();
         if self.state.record(&mut transaction, &records, now).is_ok() && !transaction.is_empty() {
             transaction.submit(shared, |_| {});
         }

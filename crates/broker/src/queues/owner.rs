@@ -279,8 +279,10 @@ impl QueueOwner {
     /// Whether messages may be handed out.
     ///
     /// # Errors
-    /// [`StorageError::Damaged`] if the messages' log is read-only: no acknowledgement would be taken, and each would come again for ever.
+    /// [`StorageError::Damaged`] if the messages' log is read-only, [`StorageError::Failed`] if nothing is written any more: no
+    /// acknowledgement would be taken, and each would come again, perhaps unmarked.
     pub(crate) fn check_sound(&self, shared: &Shared) -> Result<(), StorageError> {
+        shared.check_writable()?;
         match shared.damage([self.owned]) {
             None => Ok(()),
             Some(damage) => Err(StorageError::Damaged(format!(
@@ -376,6 +378,7 @@ impl QueueOwner {
             guard.delivered_recorded = ahead;
             let mut transaction = Transaction::new();
             transaction.at_least(Durability::Os);
+            transaction.uses_reserve();
             match self.state.record(&mut transaction, &[StateRecord::DeliveredTo(ahead)], guard.now) {
                 Ok(()) => shared.mark_later(transaction, self, ahead),
                 Err(_) => self.mark(ahead),
@@ -387,20 +390,24 @@ impl QueueOwner {
         }
     }
 
-    /// The mark stands at this offset, or cannot be moved: messages before it may be handed out.
+    /// The mark stands at this offset, or cannot be moved: messages before it may be handed out, if the storage still works.
     pub(crate) fn mark(&self, ahead: Offset) {
         self.marked.fetch_max(ahead.0, Ordering::SeqCst);
         self.mark_moved.notify_waiters();
     }
 
     /// Ready when messages up to this one may be handed out: if the process is killed from then on, they come again marked as redelivered.
-    pub(crate) async fn marked(&self, upto: Offset) {
+    ///
+    /// # Errors
+    /// See [`check_sound`](Self::check_sound): the mark, or an acknowledgement later, could not be written.
+    pub(crate) async fn marked(&self, shared: &Shared, upto: Offset) -> Result<(), StorageError> {
         loop {
             let moved = self.mark_moved.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
             if self.marked.load(Ordering::SeqCst) > upto.0 {
-                return;
+                // IMPORTANT: looked at after the mark. A mark that failed moves too, and by then the storage says that it has failed.
+                return self.check_sound(shared);
             }
             moved.await;
         }

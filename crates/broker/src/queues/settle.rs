@@ -28,6 +28,31 @@ pub(crate) struct Settling {
     departures: Vec<(usize, Departure<Payload>)>,
 }
 
+/// Says how a commit ended.
+type End = oneshot::Receiver<Result<(), StorageError>>;
+
+/// Settlements whose commits are under way, each with the numbers of those that it makes durable.
+pub(crate) struct Settlements {
+    waits: Vec<(Vec<usize>, End)>,
+    /// Those that failed before they began.
+    failed: Vec<(usize, StorageError)>,
+}
+
+impl Settlements {
+    /// Waits for the end. Gives those that failed, by number: what was acknowledged or given up in vain is in the queue again.
+    pub(crate) async fn ended(self) -> Vec<(usize, StorageError)> {
+        let Self { waits, mut failed } = self;
+        for (numbers, receive) in waits {
+            let result =
+                receive.await.unwrap_or_else(|_| Err(StorageError::Unavailable("the storage stopped".to_owned())));
+            if let Err(error) = result {
+                failed.extend(numbers.into_iter().map(|number| (number, error.clone())));
+            }
+        }
+        failed
+    }
+}
+
 impl Settling {
     /// Whoever acknowledges keeps the delivery if the commit is refused.
     pub(crate) fn keeping_deliveries() -> Self {
@@ -83,6 +108,7 @@ impl QueueOwner {
         now: Now,
     ) -> Result<(), StorageError> {
         transaction.at_least(self.durability());
+        transaction.uses_reserve();
         if !settling.acked.is_empty() {
             let undo = settling.out.map_or(Undo::Ready, Undo::Out);
             transaction.depart(self, settling.acked, settling.acked_weight, undo);
@@ -90,14 +116,13 @@ impl QueueOwner {
         self.state.record(transaction, &settling.records, now)
     }
 
-    /// Makes settlements durable. Everything begins with the first poll, so it ends even if nobody waits. Gives those that failed, by number:
-    /// what was acknowledged or given up in vain is in the queue again.
-    pub(crate) async fn commit_settling(
+    /// Begins to make settlements durable; it ends even if nobody waits.
+    pub(crate) fn commit_settling(
         self: &Arc<Self>,
         shared: &Arc<Shared>,
         mut settling: Settling,
         now: Now,
-    ) -> Vec<(usize, StorageError)> {
+    ) -> Settlements {
         let durable = std::mem::take(&mut settling.durable);
         let departures = std::mem::take(&mut settling.departures);
         let mut waits = Vec::with_capacity(1 + departures.len());
@@ -124,14 +149,7 @@ impl QueueOwner {
             self.move_out(shared, departure, now, Failed::Restore, move |result| drop(send.send(result)));
             waits.push((vec![number], receive));
         }
-        for (numbers, receive) in waits {
-            let result =
-                receive.await.unwrap_or_else(|_| Err(StorageError::Unavailable("the storage stopped".to_owned())));
-            if let Err(error) = result {
-                failed.extend(numbers.into_iter().map(|number| (number, error.clone())));
-            }
-        }
-        failed
+        Settlements { waits, failed }
     }
 
     /// Acknowledges what was handed out to a consumer that acknowledges at once. Nothing waits for it: such a consumer takes a message

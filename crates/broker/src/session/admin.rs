@@ -28,7 +28,9 @@ pub(crate) struct Change {
 impl Change {
     pub(crate) async fn begin(shared: &Arc<Shared>) -> Self {
         let meta = Arc::clone(&shared.meta).lock_owned().await;
-        Self { meta, records: Vec::new(), transaction: Transaction::new() }
+        let mut transaction = Transaction::new();
+        transaction.uses_reserve();
+        Self { meta, records: Vec::new(), transaction }
     }
 
     pub(crate) fn record(&mut self, record: MetaRecord) {

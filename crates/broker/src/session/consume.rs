@@ -72,7 +72,8 @@ impl Session {
         }
     }
 
-    /// Ends deliveries; ready when that is durable. One answer each, in order.
+    /// Ends deliveries; ready when that is durable. One answer each, in order. What it leads to is begun for all of them, of whatever queues,
+    /// before it waits for any: they share a sync.
     pub async fn settle(&self, settlements: Vec<(Receipt, Settle)>) -> Vec<Result<(), SettleError>> {
         let mut answers: Vec<Result<(), SettleError>> = settlements.iter().map(|_| Ok(())).collect();
         let mut by_queue: BTreeMap<EntityId, Vec<(usize, Receipt, Settle)>> = BTreeMap::new();
@@ -84,6 +85,7 @@ impl Session {
                 *answer = result;
             }
         };
+        let mut under_way = Vec::with_capacity(by_queue.len());
         for group in by_queue.into_values() {
             let Some((_, receipt, _)) = group.first() else { continue };
             let queue = match self.queue_of(*receipt) {
@@ -106,10 +108,13 @@ impl Session {
                 }
                 guard.retire_pull();
             }
-            for (at, error) in queue.commit_settling(self.shared(), settling, now).await {
+            under_way.push(queue.commit_settling(self.shared(), settling, now));
+            self.shared().flush();
+        }
+        for settlements in under_way {
+            for (at, error) in settlements.ended().await {
                 answer(at, Err(error.into()));
             }
-            self.shared().flush();
         }
         answers
     }

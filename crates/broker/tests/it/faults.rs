@@ -7,7 +7,7 @@ use std::time::Duration;
 use broker::definitions::{QueueConfig, RetryConfig};
 use broker::queue::Settle;
 use broker::{
-    Broker, BrokerOptions, ConsumeError, Credentials, PublishError, PublishOptions, SettleError, StorageError,
+    Broker, BrokerOptions, ConsumeError, Credentials, PublishError, PublishOptions, Receive, SettleError, StorageError,
 };
 use log::{EmbeddedLog, EmbeddedOptions, MemoryLog};
 use testkit::{FaultDisk, ManualClock};
@@ -131,6 +131,122 @@ async fn a_consumer_that_waits_is_told_of_damage_that_somebody_else_met() {
 }
 
 #[tokio::test]
+async fn once_the_storage_has_failed_nothing_is_handed_out_and_consumers_are_told() {
+    let bench = Bench::new();
+    let session = bench.session();
+    let failed = |error: &ConsumeError| matches!(error, ConsumeError::Storage(StorageError::Failed(_)));
+    for name in ["fresh", "used", "empty"] {
+        queue(&session, name, QueueConfig::default()).await;
+    }
+    many(&session, "fresh", &["a"]).await;
+    many(&session, "used", &["b", "c"]).await;
+    assert_eq!(receive(&session, "used", 1).await.len(), 1);
+    let mut waiting = session.consume("empty", consumer(false, 0)).expect("attaches");
+    let told = waiting.next(credit(1));
+    tokio::pin!(told);
+    tokio::select! {
+        biased;
+        taken = &mut told => panic!("nothing is there to be taken: {taken:?}"),
+        () = std::future::ready(()) => {}
+    }
+    // What fails is the mark that it was handed out: after a restart it would come again as if for the first time.
+    bench.log.end_unknown();
+    let one = Receive { max: 1, max_bytes: u64::MAX, wait: Duration::ZERO, lease: None, auto_ack: false };
+    let refused = session.receive("fresh", one).await;
+    assert!(refused.as_ref().is_err_and(failed), "{refused:?}");
+    assert_eq!(depth(&session, "fresh"), (1, 0, 0, 0), "it is back");
+    // Here the mark stands, but no acknowledgement would be taken.
+    let refused = session.receive("used", one).await;
+    assert!(refused.as_ref().is_err_and(failed), "{refused:?}");
+    let mut late = session.consume("used", consumer(false, 0)).expect("attaches");
+    assert!(late.next(credit(1)).await.as_ref().is_err_and(failed));
+    assert!(late.try_next(credit(1)).as_ref().is_err_and(failed));
+    // Who waits is told within a second.
+    bench.pass(Duration::from_secs(1)).await;
+    let told = tokio::time::timeout(Duration::from_secs(20), &mut told).await.expect("it is told");
+    assert!(told.as_ref().is_err_and(failed), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_full_disk_can_be_drained_by_consumers_that_fail_too() {
+    const RESERVE: u64 = 1 << 20;
+    let disk = FaultDisk::new();
+    let options =
+        EmbeddedOptions { wal_file_bytes: 1 << 20, reserve_bytes: Some(RESERVE), ..EmbeddedOptions::default() };
+    let log = Arc::new(EmbeddedLog::open(Arc::new(disk.clone()), options).expect("starts"));
+    let broker = Broker::open(log.clone(), Arc::new(ManualClock::new()), BrokerOptions::default()).expect("starts");
+    let principal = broker.authenticate(&Credentials::Anonymous).expect("anonymous");
+    let session = broker.session(&principal, "default").expect("default");
+    let retry = RetryConfig { max_attempts: Some(9), initial_ms: Some(0), jitter: Some(false), ..Default::default() };
+    queue(&session, "q", QueueConfig { retry: Some(retry), ..QueueConfig::default() }).await;
+    many(&session, "q", &["a", "b", "c"]).await;
+    let free = |bytes| {
+        disk.set_free_bytes(Some(bytes));
+        log.run_maintenance();
+    };
+    let target = to("q");
+    let publish = || session.publish(&target, vec![Message::new("", "more")], PublishOptions::default());
+    free(RESERVE - 4096);
+    let refused = publish().await;
+    assert!(matches!(refused, Err(PublishError::Storage(StorageError::Full(_)))), "{refused:?}");
+    let taken = receive(&session, "q", 3).await;
+    assert_eq!(taken.len(), 3);
+    settle(&session, &taken[0], nack(None)).await.expect("a nack passes");
+    settle(&session, &taken[1], Settle::Reject { error: None }).await.expect("a reject passes");
+    settle(&session, &taken[2], Settle::Ack).await.expect("an ack passes");
+    queue(&session, "elsewhere", QueueConfig::default()).await;
+    assert_eq!((depth(&session, "q"), depth(&session, "q.dlq").0), ((1, 0, 0, 0), 1));
+    // Not even small records take all: the rest is for moves, without which no space would come back.
+    free(RESERVE / 2 - 4096);
+    let taken = receive(&session, "q", 1).await;
+    assert_eq!((taken.len(), taken[0].attempt), (1, 2));
+    let refused = settle(&session, &taken[0], nack(None)).await;
+    assert!(matches!(refused, Err(SettleError::Storage(StorageError::Full(_)))), "{refused:?}");
+    let taken = receive(&session, "q", 1).await;
+    settle(&session, &taken[0], Settle::Ack).await.expect("an ack still passes");
+    free(2 * RESERVE);
+    publish().await.expect("there is space again");
+}
+
+#[tokio::test]
+async fn settlements_of_several_queues_are_under_way_at_once() {
+    let log = Arc::new(MemoryLog::manual());
+    let stop = Arc::new(AtomicBool::new(false));
+    let rounds = {
+        let (log, stop) = (Arc::clone(&log), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                log.run_round();
+                std::thread::yield_now();
+            }
+        })
+    };
+    let bench = Bench::on(Arc::clone(&log), Arc::new(ManualClock::new()));
+    let session = bench.session();
+    let mut all = Vec::new();
+    for name in ["one", "two", "three"] {
+        queue(&session, name, retrying()).await;
+        many(&session, name, &["a", "b"]).await;
+        let taken = receive(&session, name, 2).await;
+        all.push((taken[0].receipt, Settle::Ack));
+        all.push((taken[1].receipt, Settle::Reject { error: None }));
+    }
+    stop.store(true, Ordering::Relaxed);
+    rounds.join().expect("ends");
+    while log.run_round() > 0 {}
+    let settling = session.settle(all);
+    tokio::pin!(settling);
+    tokio::select! {
+        biased;
+        answers = &mut settling => panic!("nothing is durable yet: {answers:?}"),
+        () = std::future::ready(()) => {}
+    }
+    assert_eq!(log.waiting(), 6, "an ack and a move for each of three queues");
+    log.run_round();
+    assert_eq!(settling.await, vec![Ok(()); 6], "one round makes all of them durable");
+}
+
+#[tokio::test]
 async fn moves_that_time_began_are_tried_again_until_they_succeed() {
     let bench = Bench::new();
     let session = bench.session();
@@ -155,8 +271,9 @@ async fn a_refused_purge_purges_nothing() {
     let retry = RetryConfig { initial_ms: Some(5_000), jitter: Some(false), ..Default::default() };
     queue(&session, "q", QueueConfig { retry: Some(retry), ..QueueConfig::default() }).await;
     many(&session, "q", &["failed", "out", "c", "d"]).await;
-    let taken = receive(&session, "q", 2).await;
+    let taken = receive(&session, "q", 3).await;
     settle(&session, &taken[0], nack(None)).await.expect("nacks");
+    settle(&session, &taken[2], Settle::Release).await.expect("releases");
     let before = session.queue("q").expect("there").depth;
     bench.log.fail_next(disk_full());
     assert!(session.purge("q").await.is_err());
@@ -169,6 +286,8 @@ async fn a_refused_purge_purges_nothing() {
     all.sort_by_key(|one| one.receipt.lease.offset);
     assert_eq!(bodies(&all), ["failed", "out", "c", "d", "new"]);
     assert_eq!(all[0].attempt, 2);
+    let redelivered: Vec<bool> = all.iter().map(|one| one.redelivered).collect();
+    assert_eq!(redelivered, [true, true, true, false, false], "what was handed out before the purge still says so");
     settle(&session, &all[0], Settle::Ack).await.expect("acks");
     assert_eq!(depth(&session, "q"), (0, 0, 0, 4));
     assert_eq!(session.purge("q").await, Ok(0));

@@ -149,7 +149,7 @@ fn spoil(bench: &Bench, log: LogId) {
     let append = Append { batch: builder.finish().expect("a batch"), selection: None, weight: 0 };
     let target = Target { log, epoch: opened.epoch, expected_end: None, operation: Operation::Append(append) };
     let (send, receive) = std::sync::mpsc::sync_channel(1);
-    let commit = Commit { durability: Durability::Fsync, operations: vec![target] };
+    let commit = Commit { durability: Durability::Fsync, operations: vec![target], uses_reserve: false };
     bench.log.commit(commit, Box::new(move |outcome| send.send(outcome).expect("heard")));
     assert!(matches!(receive.recv().expect("ends"), log::CommitOutcome::Committed(_)));
 }

@@ -51,6 +51,8 @@ pub(super) struct Core {
     pub(super) is_stalled: AtomicBool,
     /// Some log is damaged.
     pub(super) has_damage: AtomicBool,
+    /// A write or sync failed, for who only looks.
+    pub(super) has_failed: AtomicBool,
 }
 
 /// Why the maintenance thread should look.
@@ -126,6 +128,7 @@ impl Core {
             if intake.poisoned.is_none() {
                 tracing::error!(reason, "the log takes no writes until a restart");
                 intake.poisoned = Some(reason.to_owned());
+                self.has_failed.store(true, Ordering::Release);
             }
             self.work.notify_all();
             std::mem::take(&mut intake.queue)
@@ -138,6 +141,15 @@ impl Core {
             (pending, outcome)
         };
         self.finish(drained.into_iter().map(unknown).collect());
+    }
+
+    /// Why nothing is written any more.
+    pub(super) fn poisoned(&self) -> Option<String> {
+        // Asked before each delivery, like `damage`.
+        if !self.has_failed.load(Ordering::Acquire) {
+            return None;
+        }
+        self.intake.lock().poisoned.clone()
     }
 
     pub(super) fn is_poisoned(&self) -> bool {

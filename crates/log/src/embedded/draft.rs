@@ -19,6 +19,8 @@ pub(super) struct Draft {
     pub(super) targets: Vec<DraftTarget>,
     /// Whether it adds records without making room elsewhere: refused when the disk is full.
     pub(super) grows: bool,
+    /// It may use part of the reserve all the same.
+    pub(super) uses_reserve: bool,
 }
 
 pub(super) struct DraftPayload {
@@ -70,14 +72,15 @@ impl Draft {
             let epoch = Some(target.epoch);
             targets.push(DraftTarget { log: target.log, epoch, expected_end: target.expected_end, action });
         }
-        Ok(Self { durability: commit.durability, payloads: payloads.all, targets, grows })
+        let (durability, uses_reserve) = (commit.durability, commit.uses_reserve);
+        Ok(Self { durability, payloads: payloads.all, targets, grows, uses_reserve })
     }
 
     /// A commit of the engine's own.
     pub(super) fn internal(actions: impl IntoIterator<Item = (LogId, Action)>) -> Self {
         let target = |(log, action)| DraftTarget { log, epoch: None, expected_end: None, action };
         let targets = actions.into_iter().map(target).collect();
-        Self { durability: Durability::Fsync, payloads: Vec::new(), targets, grows: false }
+        Self { durability: Durability::Fsync, payloads: Vec::new(), targets, grows: false, uses_reserve: true }
     }
 }
 

@@ -82,6 +82,13 @@ pub(super) struct Full {
     pub(super) reserve_bytes: u64,
 }
 
+impl Full {
+    /// Whether small records that draining needs still pass. The rest of the reserve is for moves, without which no file comes free.
+    fn takes_small(self) -> bool {
+        self.free_bytes >= self.reserve_bytes / 2
+    }
+}
+
 pub(super) struct Intake {
     pub(super) heads: NumberMap<LogId, Head>,
     pub(super) removed: RoaringTreemap,
@@ -175,6 +182,7 @@ impl Intake {
             return Err(Refusal::Closed);
         }
         if let (true, Some(full)) = (draft.grows, self.full)
+            && !(draft.uses_reserve && full.takes_small())
             && draft.targets.iter().any(|target| self.is_durable_append(target))
         {
             return Err(Refusal::DiskFull { free_bytes: full.free_bytes, reserve_bytes: full.reserve_bytes });

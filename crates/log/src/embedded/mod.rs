@@ -45,6 +45,7 @@ mod stats;
 mod wal;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
@@ -64,6 +65,9 @@ pub use self::committer::Round;
 pub use self::error::StartError;
 pub use self::offline::{DumpItem, FilePurpose, FileReport, LogReport, VerifyReport, dump, verify};
 pub use self::options::EmbeddedOptions;
+
+/// How often an engine without threads makes room for a commit of its own.
+const MANUAL_TRIES: usize = 64;
 
 /// The durable engine of one machine.
 pub struct EmbeddedLog {
@@ -123,7 +127,17 @@ impl EmbeddedLog {
     fn commit_and_wait(&self, draft: Draft) -> CommitOutcome {
         let (sender, receiver) = sync_channel(1);
         self.core.submit(Ok(draft), Box::new(move |outcome| drop(sender.send(outcome))));
-        self.core.run_round_if_manual();
+        if !self.core.options.threads {
+            self.core.run_round_if_manual();
+            // With threads the upkeep would make room meanwhile; here nobody else does.
+            for _ in 0..MANUAL_TRIES {
+                if !self.core.is_stalled.load(Ordering::Acquire) {
+                    break;
+                }
+                self.core.run_maintenance();
+                self.core.run_round_if_manual();
+            }
+        }
         receiver.recv().unwrap_or_else(|_| CommitOutcome::Unknown("the engine is gone".to_owned()))
     }
 
@@ -225,6 +239,10 @@ impl Log for EmbeddedLog {
 
     fn key(&self, log: LogId, key: &[u8]) -> Result<Option<KeySummary>, ReadError> {
         self.core.key_summary(log, key)
+    }
+
+    fn poisoned(&self) -> Option<String> {
+        self.core.poisoned()
     }
 
     fn engine_state(&self) -> EngineState {

@@ -178,6 +178,7 @@ pub(super) fn assemble(disk: Arc<dyn Disk>, options: EmbeddedOptions, recovered:
         free_bytes: AtomicU64::new(u64::MAX),
         is_stalled: AtomicBool::new(false),
         has_damage: AtomicBool::new(has_damage),
+        has_failed: AtomicBool::new(false),
         options,
     };
     (core, odd)

@@ -311,6 +311,10 @@ impl Log for MemoryLog {
         self.with_log(log, |log| log.key(key))?.ok_or(ReadError::NoKeyIndex(log))
     }
 
+    fn poisoned(&self) -> Option<String> {
+        self.inner.lock().poisoned.clone()
+    }
+
     fn engine_state(&self) -> EngineState {
         let inner = self.inner.lock();
         EngineState {

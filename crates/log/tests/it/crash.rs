@@ -68,7 +68,7 @@ impl Script {
                 continue;
             }
             let durability = *rng.choice(&[Durability::Fsync, Durability::Fsync, Durability::Os]).unwrap();
-            script.steps.push(Step::Commit(Commit { durability, operations }));
+            script.steps.push(Step::Commit(Commit { durability, operations, uses_reserve: false }));
             script.models.push(model);
             if rng.u8(0..3) > 0 {
                 script.steps.push(Step::Round);
@@ -236,7 +236,8 @@ fn check_image(image: &FaultDisk, script: &Script, least: usize, most: usize) {
 
 fn start(engine: &EmbeddedLog, operations: impl IntoIterator<Item = Target>) -> Receiver<CommitOutcome> {
     let (sender, receiver) = ends();
-    let commit = Commit { durability: Durability::Fsync, operations: operations.into_iter().collect() };
+    let commit =
+        Commit { durability: Durability::Fsync, operations: operations.into_iter().collect(), uses_reserve: false };
     engine.commit(commit, Box::new(move |outcome| sender.send(outcome).unwrap_or_default()));
     receiver
 }

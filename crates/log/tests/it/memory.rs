@@ -80,7 +80,8 @@ fn commits_of_completions_wait_for_the_next_round() {
     let engine = Arc::new(MemoryLog::manual());
     let order = Arc::new(Mutex::new(Vec::new()));
     let (again, later) = (engine.clone(), order.clone());
-    let commit = |operations: Vec<Target>| log::Commit { durability: Durability::Fsync, operations };
+    let commit =
+        |operations: Vec<Target>| log::Commit { durability: Durability::Fsync, operations, uses_reserve: false };
     engine.commit(
         commit(vec![create(A)]),
         Box::new(move |_| {
@@ -174,7 +175,8 @@ fn limits_refuse_what_is_too_large_or_too_much() {
     // Commits of a completion wait until it has ended, so they pile up.
     let engine = case.engine.clone();
     let (sender, receiver) = suite::ends();
-    let commit = || log::Commit { durability: Durability::Fsync, operations: vec![append(A, &["a"])] };
+    let commit =
+        || log::Commit { durability: Durability::Fsync, operations: vec![append(A, &["a"])], uses_reserve: false };
     case.engine.commit(
         commit(),
         Box::new(move |_| {
@@ -195,7 +197,7 @@ fn a_panicking_completion_leaves_the_engine_working() {
     let (case, engine) = case(MemoryLog::new());
     let panicking = engine.clone();
     let thread = std::thread::spawn(move || {
-        let commit = log::Commit { durability: Durability::Fsync, operations: vec![create(A)] };
+        let commit = log::Commit { durability: Durability::Fsync, operations: vec![create(A)], uses_reserve: false };
         panicking.commit(commit, Box::new(|_| panic!("on purpose")));
     });
     assert!(thread.join().is_err());

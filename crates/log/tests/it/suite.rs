@@ -164,7 +164,7 @@ impl Case {
         operations: impl IntoIterator<Item = Target>,
     ) -> Receiver<CommitOutcome> {
         let (sender, receiver) = ends();
-        let commit = Commit { durability, operations: operations.into_iter().collect() };
+        let commit = Commit { durability, operations: operations.into_iter().collect(), uses_reserve: false };
         self.engine.commit(commit, Box::new(move |outcome| sender.send(outcome).unwrap_or_default()));
         receiver
     }

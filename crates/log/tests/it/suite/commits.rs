@@ -128,7 +128,7 @@ pub(crate) fn completions_come_in_the_order_of_commits(make: Make) {
             _ => append(LogId(99), &["refused"]),
         };
         let (order, sender) = (order.clone(), sender.clone());
-        let commit = Commit { durability: durabilities[at % 4], operations: vec![operation] };
+        let commit = Commit { durability: durabilities[at % 4], operations: vec![operation], uses_reserve: false };
         let done = move |outcome: CommitOutcome| {
             order.lock().unwrap().push((at, matches!(outcome, CommitOutcome::Committed(_))));
             sender.send(()).unwrap();
@@ -152,7 +152,11 @@ pub(crate) fn completions_of_many_threads_come_once_each_and_in_offset_order(mak
             scope.spawn(move || {
                 for _ in 0..50 {
                     let (order, sender) = (order.clone(), sender.clone());
-                    let commit = Commit { durability: Durability::Os, operations: vec![append(A, &["a", "b"])] };
+                    let commit = Commit {
+                        durability: Durability::Os,
+                        operations: vec![append(A, &["a", "b"])],
+                        uses_reserve: false,
+                    };
                     let done = move |outcome: CommitOutcome| {
                         let CommitOutcome::Committed(written) = outcome else { panic!("{outcome:?}") };
                         order.lock().unwrap().push(written[0]);
@@ -171,7 +175,7 @@ pub(crate) fn completions_of_many_threads_come_once_each_and_in_offset_order(mak
 pub(crate) fn a_completion_may_commit_again(make: Make) {
     fn chain(engine: &Arc<dyn Log>, left: u64, seen: Arc<Mutex<Vec<u64>>>, finished: std::sync::mpsc::SyncSender<()>) {
         let again = engine.clone();
-        let commit = Commit { durability: Durability::Fsync, operations: vec![append(A, &["a"])] };
+        let commit = Commit { durability: Durability::Fsync, operations: vec![append(A, &["a"])], uses_reserve: false };
         let done = move |outcome: CommitOutcome| {
             let CommitOutcome::Committed(written) = outcome else { panic!("{outcome:?}") };
             // Reads may be made from here too: no lock is held.
@@ -202,7 +206,11 @@ pub(crate) fn what_was_confirmed_can_be_read_at_once(make: Make) {
     let (sender, receiver) = ends();
     for _ in 0..100 {
         let (engine, sender) = (case.engine.clone(), sender.clone());
-        let commit = Commit { durability: Durability::Memory, operations: vec![append(A, &["a"]), append(B, &["b"])] };
+        let commit = Commit {
+            durability: Durability::Memory,
+            operations: vec![append(A, &["a"]), append(B, &["b"])],
+            uses_reserve: false,
+        };
         let done = move |outcome: CommitOutcome| {
             let CommitOutcome::Committed(written) = outcome else { panic!("{outcome:?}") };
             for (log, written) in [A, B].into_iter().zip(written) {
