@@ -10,7 +10,7 @@ use types::{Clock, Offset};
 use crate::check::look;
 use crate::definitions::{Change, dead_letter_queue};
 use crate::fixtures::QUEUES;
-use crate::model::{Held, Leaves};
+use crate::model::Held;
 use crate::operation::{CopyId, Operation, Receiving, Reply, Settling};
 use crate::simulation::Simulation;
 
@@ -34,6 +34,7 @@ impl Simulation {
             taken_at: now.mono.0,
             wall: now.wall.0,
             marks: !self.model.troubled && !self.disk.crashed(),
+            has_failed: self.life().poisoned().is_some(),
         };
         let before = (!self.disk.crashed()).then(|| look(&self.life().session, name, queue));
         let text = format!("receive {max} from {name}{}", if auto_ack { ", acknowledged" } else { "" });
@@ -91,7 +92,7 @@ impl Simulation {
         let acked: Vec<CopyId> = all.iter().filter(|one| one.ends).map(|one| one.copy).collect();
         let id = self.begin(Operation::Settle(all), format!("settle {}", each.join(", ")));
         for copy in acked {
-            self.model.copies.entry(copy).and_modify(|copy| copy.leaves = Leaves::Maybe(id));
+            self.model.may_leave(copy, id);
         }
         let session = self.life().session.clone();
         self.start(id, async move { Reply::Settled(session.settle(settlements).await) });
@@ -162,7 +163,7 @@ impl Simulation {
         }
         let id = self.begin(Operation::Purge(copies.clone()), format!("purge {name} of {copies:?}"));
         for copy in copies {
-            self.model.copies.entry(copy).and_modify(|copy| copy.leaves = Leaves::Maybe(id));
+            self.model.may_leave(copy, id);
         }
         let session = self.life().session.clone();
         self.start(id, async move { Reply::Purged(session.purge(&name).await) });

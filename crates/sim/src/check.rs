@@ -476,7 +476,7 @@ fn records(life: &Life, topic: &str, partition: u32) -> BTreeMap<Offset, Num> {
     }
 }
 
-fn story_of(message: &Message) -> Option<Story> {
+pub(crate) fn story_of(message: &Message) -> Option<Story> {
     let text = |name: &str| message.header(name).and_then(Value::as_text).map(str::to_owned);
     Some(Story {
         reason: text("ph-dead-letter-reason")?,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use broker::Receipt;
 use types::{EntityId, Message, Offset, Value};
 
+use crate::check::story_of;
 use crate::definitions::Definitions;
 use crate::operation::{CopyId, Num, OpId, Operation};
 
@@ -185,9 +186,27 @@ impl Model {
         match (copy.at == queue, copy.offset) {
             (true, Some(at)) if at == offset => 0,
             (true, None) => 1,
-            (false, _) if source.is_some() && self.definitions.queue_name(copy.at) == source => 2,
-            _ => hops.saturating_add(2),
+            (false, _) if source.is_some() && self.definitions.queue_name(copy.at) == source => {
+                2 + self.misfit(copy, message)
+            }
+            _ => hops.saturating_add(5),
         }
+    }
+
+    /// A call begins that ends a copy if it happens.
+    pub(crate) fn may_leave(&mut self, copy: CopyId, op: OpId) {
+        if let Some(copy) = self.copies.get_mut(&copy) {
+            // Ended by one of two calls, it tells of neither whether it happened.
+            copy.leaves = if copy.leaves == Leaves::No { Leaves::Maybe(op) } else { Leaves::Free };
+        }
+    }
+
+    /// How badly a dead letter's story suits what is known of a copy that was in the queue which it names.
+    fn misfit(&self, copy: &Copy, message: &Message) -> u8 {
+        let Some(story) = story_of(message) else { return 0 };
+        let place = copy.offset.and_then(|offset| self.places.get(&(copy.at, offset))).cloned().unwrap_or_default();
+        let is_possible = (i64::from(place.least)..=i64::from(place.deliveries)).contains(&story.attempts);
+        u8::from(copy.rejected != (story.reason == "rejected")) + 2 * u8::from(!is_possible)
     }
 
     /// The copy that a message at a place is.

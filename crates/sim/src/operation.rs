@@ -112,6 +112,8 @@ pub(crate) struct Receiving {
     pub(crate) wall: i64,
     /// Nothing had failed then, so what is handed out is marked.
     pub(crate) marks: bool,
+    /// The engine wrote nothing any more: nothing may be handed out.
+    pub(crate) has_failed: bool,
 }
 
 /// What came back.

@@ -32,7 +32,7 @@ impl Simulation {
         let receipt = held.receipt;
         let text = format!("pass on {:?} and publish {}", held.copy, describe(&publishing));
         let id = self.begin(Operation::PassOn(settling, publishing.clone()), text);
-        self.model.copies.entry(held.copy).and_modify(|copy| copy.leaves = Leaves::Maybe(id));
+        self.model.may_leave(held.copy, id);
         self.expect_copies(id, &publishing);
         let session = self.life().session.clone();
         self.start(id, async move {

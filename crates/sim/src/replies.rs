@@ -17,6 +17,8 @@ pub(crate) struct Faults {
     pub(crate) full: bool,
     /// A write or a sync failed in this life, or the disk died.
     pub(crate) failed: bool,
+    /// More than half of the reserve was gone at some time in this life.
+    pub(crate) low: bool,
 }
 
 /// What an error says of the storage.
@@ -27,6 +29,11 @@ enum Ended {
 }
 
 impl Faults {
+    /// What draining needs passes on a full disk, as long as half of the reserve is there.
+    fn check_drains(self, error: &StorageError) {
+        assert!(self.low || !matches!(error, StorageError::Full(_)), "refused for want of space, above the reserve");
+    }
+
     fn storage(self, error: &StorageError) -> Ended {
         match error {
             StorageError::Full(_) => assert!(self.full, "the disk is not full: {error}"),
@@ -77,7 +84,10 @@ impl Model {
             (Operation::Purge(copies), Reply::Purged(result)) => self.purged(id, copies, result, faults),
             (Operation::Define(_), Reply::Defined(result)) => match result {
                 Ok(()) => false,
-                Err(DeclareError::Storage(error)) => matches!(faults.storage(error), Ended::Unknown),
+                Err(DeclareError::Storage(error)) => {
+                    faults.check_drains(error);
+                    matches!(faults.storage(error), Ended::Unknown)
+                }
                 // In use, not there, exists otherwise: the definitions as shown say whether that is right.
                 Err(DeclareError::Access(error)) => panic!("{error}"),
                 Err(_) => false,
@@ -88,7 +98,10 @@ impl Model {
                     self.groups.entry(group).or_default().extend(offsets.iter().copied());
                     false
                 }
-                Err(ReplayError::Storage(error)) => matches!(faults.storage(error), Ended::Unknown),
+                Err(ReplayError::Storage(error)) => {
+                    faults.check_drains(error);
+                    matches!(faults.storage(error), Ended::Unknown)
+                }
                 Err(error) => panic!("{error}"),
             },
             (Operation::Tick, Reply::Ticked(_)) => false,
@@ -298,6 +311,7 @@ impl Model {
             }
             (_, Ok(())) => {}
             (how, Err(SettleError::Storage(error))) => {
+                faults.check_drains(error);
                 if let Ended::Unknown = faults.storage(error) {
                     return settling.ends;
                 }
@@ -341,6 +355,7 @@ impl Model {
     ) -> bool {
         match result {
             Ok(delivered) => {
+                assert!(!receiving.has_failed || delivered.is_empty(), "handed out while nothing is written any more");
                 // A mark that could not be written keeps nobody from what waits.
                 let marks = receiving.marks && !faults.failed && !faults.full;
                 let receiving = Receiving { marks, ..receiving.clone() };

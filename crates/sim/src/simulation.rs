@@ -11,10 +11,12 @@ use fastrand::Rng;
 use log::Round;
 use parking_lot::Mutex;
 use testkit::{CrashStyle, FaultDisk, ManualClock};
+use types::disk::Disk;
 use types::{Clock, EntityId};
 
 use crate::check::{After, Found};
 use crate::definitions::Definitions;
+use crate::engine::RESERVE_BYTES;
 use crate::fixtures;
 use crate::life::Life;
 use crate::model::Model;
@@ -254,6 +256,7 @@ impl Simulation {
         let Some(life) = &mut self.life else { return };
         let replies = life.pump();
         self.model.now = self.clock.now().mono.0;
+        self.faults.low |= self.disk.free_bytes().is_some_and(|free| free < RESERVE_BYTES / 2);
         self.faults.failed |= self.disk.crashed() || self.life().poisoned().is_some();
         self.model.troubled |= self.faults.failed || self.faults.full;
         for (id, reply) in replies {
