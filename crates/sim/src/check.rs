@@ -303,7 +303,8 @@ impl Model {
         let came_from = !self.redriving && self.name_of(before.at) == story.queue;
         if let (Some(offset), true) = (before.offset, came_from) {
             let place = self.places.get(&(before.at, offset)).cloned().unwrap_or_default();
-            let possible = i64::from(place.least)..=i64::from(place.deliveries);
+            let most = place.deliveries + self.unheard.get(&before.at).copied().unwrap_or_default();
+            let possible = i64::from(place.least)..=i64::from(most);
             assert!(possible.contains(&story.attempts), "{id:?}: {story:?}, but {possible:?} failures are possible");
         }
         let copy = self.copies.get_mut(&id).expect("there");
@@ -377,6 +378,9 @@ impl Model {
             }
         }
         for (op, operation) in std::mem::take(&mut self.open) {
+            if let Operation::Receive(receiving) = &operation {
+                *self.unheard.entry(receiving.queue).or_default() += 1;
+            }
             let happened = votes.verdict(op);
             if let (Operation::Publish(publishing) | Operation::PassOn(_, publishing), Some(happened)) =
                 (&operation, happened)

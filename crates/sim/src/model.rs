@@ -20,6 +20,8 @@ pub(crate) struct Model {
     pub(crate) copies: BTreeMap<CopyId, Copy>,
     pub(crate) places: BTreeMap<(EntityId, Offset), Place>,
     pub(crate) held: Vec<Held>,
+    /// Receives without deliveries to show, by queue: what they took may have run out of its lease meanwhile, which counts as an attempt.
+    pub(crate) unheard: BTreeMap<EntityId, u32>,
     /// Receipts of earlier lives.
     pub(crate) stale: Vec<Receipt>,
     /// Dedup ids that are taken, by window.
@@ -205,7 +207,8 @@ impl Model {
     fn misfit(&self, copy: &Copy, message: &Message) -> u8 {
         let Some(story) = story_of(message) else { return 0 };
         let place = copy.offset.and_then(|offset| self.places.get(&(copy.at, offset))).cloned().unwrap_or_default();
-        let is_possible = (i64::from(place.least)..=i64::from(place.deliveries)).contains(&story.attempts);
+        let most = place.deliveries + self.unheard.get(&copy.at).copied().unwrap_or_default();
+        let is_possible = (i64::from(place.least)..=i64::from(most)).contains(&story.attempts);
         u8::from(copy.rejected != (story.reason == "rejected")) + 2 * u8::from(!is_possible)
     }
 

@@ -361,7 +361,10 @@ impl Model {
                 let receiving = Receiving { marks, ..receiving.clone() };
                 delivered.iter().for_each(|one| self.delivered(&receiving, one));
             }
-            Err(ConsumeError::Storage(error)) => drop(faults.storage(error)),
+            Err(ConsumeError::Storage(error)) => {
+                faults.storage(error);
+                *self.unheard.entry(receiving.queue).or_default() += 1;
+            }
             Err(error) => panic!("unexpected: {error}"),
         }
         false
@@ -408,10 +411,11 @@ impl Model {
     fn count_delivery(&mut self, receiving: &Receiving, one: &Delivered) {
         let (step, power) = (self.step, self.synced_since);
         let num = number(one);
+        let unheard = self.unheard.get(&receiving.queue).copied().unwrap_or_default();
         let place = self.places.entry((receiving.queue, one.receipt.lease.offset)).or_default();
         let failed = one.attempt - 1;
         assert!(
-            (place.least..=place.deliveries).contains(&failed),
+            (place.least..=place.deliveries + unheard).contains(&failed),
             "{num}: {failed} failed attempts, but {} to {} are possible",
             place.least,
             place.deliveries
