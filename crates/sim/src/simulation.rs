@@ -280,8 +280,12 @@ impl Simulation {
                     new.is_empty() && lacking.is_empty(),
                     "{change:?} made {new:?}, where {lacking:?} was asked for"
                 );
+                // What was there already is not written again.
+                let is_written = shown != self.model.definitions;
                 self.model.take_definitions(shown);
-                self.model.synced(id.0);
+                if is_written {
+                    self.model.synced(id.0);
+                }
             }
         }
     }
