@@ -47,6 +47,11 @@ impl Memory {
         }
     }
 
+    /// Whether the payloads of a page are likely to find room.
+    pub(super) fn has_room(&self) -> bool {
+        self.used_bytes <= self.limit_bytes / 2
+    }
+
     /// The entry's payload is no longer held.
     pub(super) fn forget<P>(&mut self, arrival: &Arrival<P>) {
         if arrival.payload.is_some() {

@@ -26,13 +26,19 @@ impl<P> Queue<P> {
             .or_else(|| self.ready_page(1))
             .or_else(|| sorting(&self.soon))
             .or_else(|| (self.sorts() && !self.unread.is_empty()).then(|| self.unread_page(PAGE_RECORDS)))
-            .or_else(|| self.ready_page((self.memory.window / 2).max(1)))
+            .or_else(|| self.ahead_page())
     }
 
     /// Whether messages may wait for something else than their turn, so that all must be looked at before that is known. A message that
     /// brings its own delay to a queue without one is found when its turn comes.
     fn sorts(&self) -> bool {
         self.levels() > 1 || self.rules.keyed || self.rules.delay.is_some()
+    }
+
+    /// What will be needed soon. What is read while there is no room to keep its payload is read once more when it is delivered, so
+    /// that this waits for room.
+    fn ahead_page(&self) -> Option<PageRequest> {
+        self.memory.has_room().then(|| self.ready_page((self.memory.window / 2).max(1))).flatten()
     }
 
     /// The next ready messages, if fewer than `low` can be delivered from memory.
