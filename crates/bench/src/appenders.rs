@@ -48,7 +48,7 @@ struct Ended {
 fn commit(engine: &EmbeddedLog, operation: Operation, since: Option<Instant>, ended: &SyncSender<Ended>) {
     let ended = ended.clone();
     let target = Target { log: LOG, epoch: Epoch(1), expected_end: None, operation };
-    let commit = Commit { durability: Durability::Fsync, operations: vec![target] };
+    let commit = Commit { durability: Durability::Fsync, uses_reserve: false, operations: vec![target] };
     engine.commit(commit, Box::new(move |outcome| drop(ended.send(Ended { outcome, since }))));
 }
 
