@@ -208,7 +208,10 @@ impl prost::Message for Message {
         }
         let message = &mut self.message;
         match tag {
-            1 => message.id = Some(read_text(wire_type, buffer)?).filter(|text| !text.bytes().is_empty()).map(id),
+            1 => {
+                message.id =
+                    Some(read_text(wire_type, buffer)?).filter(|text| !text.bytes().is_empty()).map(|text| id(&text))
+            }
             2 => self.subject(read_text(wire_type, buffer)?.bytes().clone()),
             3 => message.key = Some(read_bytes(wire_type, buffer)?),
             4 => {
@@ -282,6 +285,6 @@ fn uuid_text(uuid: &[u8; 16]) -> [u8; 36] {
 }
 
 /// As [`crate::id_from_text`], with bytes of its own.
-fn id(text: Text) -> MessageId {
-    crate::id_from_text(text.as_str().to_owned())
+fn id(text: &Text) -> MessageId {
+    crate::message::uuid_bytes(text.bytes()).map_or_else(|| MessageId::Text(text.detached()), MessageId::Uuid)
 }

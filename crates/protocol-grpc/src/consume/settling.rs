@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use api::grpc as g;
 use broker::queue::Settle;
-use broker::{Receipt, Session, SettleError};
+use broker::{Receipt, Session, SettleError, Started};
 
 use super::unsettled::Unsettled;
 use crate::failure::Failure;
@@ -28,9 +29,6 @@ pub(super) struct Settled {
     pub(super) through: u64,
     pub(super) failures: Vec<g::StreamSettleFailure>,
 }
-
-/// A batch under way.
-pub(super) type Settling = Pin<Box<dyn Future<Output = Settled> + Send>>;
 
 /// What settlements name: themselves, deliveries and ranges.
 pub(super) fn entries(settlements: &[g::StreamSettlement]) -> usize {
@@ -139,18 +137,40 @@ impl Batch {
         self.failures.push(g::StreamSettleFailure { settlement, delivery, problem: Some(failure.problem()) });
     }
 
-    /// Makes it durable.
-    pub(super) fn settle(self, session: Session) -> Settling {
-        Box::pin(async move {
-            let Self { next, receipts, numbers, mut failures } = self;
-            let results = if receipts.is_empty() { Vec::new() } else { session.settle(receipts).await };
-            for ((settlement, delivery), result) in numbers.into_iter().zip(results) {
-                if let Err(error) = result {
-                    let problem = Some(Failure::from(error).problem());
-                    failures.push(g::StreamSettleFailure { settlement, delivery, problem });
-                }
+    /// Begins to make it durable. What has nothing to wait for, such as leases that were extended, is done at once.
+    pub(super) fn settle(self, session: &Session) -> Settling {
+        let Self { next, receipts, numbers, failures } = self;
+        let ends = (!receipts.is_empty()).then(|| session.start_settle(receipts));
+        Settling { ends, next, numbers, failures }
+    }
+}
+
+/// A batch under way. It began when it was made, so that settlements enter the broker in the order of their frames.
+pub(super) struct Settling {
+    ends: Option<Started<Vec<Result<(), SettleError>>>>,
+    next: u64,
+    numbers: Vec<(u64, u64)>,
+    failures: Vec<g::StreamSettleFailure>,
+}
+
+impl Future for Settling {
+    type Output = Settled;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Settled> {
+        let results = match &mut self.ends {
+            None => Vec::new(),
+            Some(ends) => match Pin::new(ends).poll(context) {
+                Poll::Ready(results) => results,
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        let (numbers, mut failures) = (std::mem::take(&mut self.numbers), std::mem::take(&mut self.failures));
+        for ((settlement, delivery), result) in numbers.into_iter().zip(results) {
+            if let Err(error) = result {
+                let problem = Some(Failure::from(error).problem());
+                failures.push(g::StreamSettleFailure { settlement, delivery, problem });
             }
-            Settled { through: next, failures }
-        })
+        }
+        Poll::Ready(Settled { through: self.next, failures })
     }
 }

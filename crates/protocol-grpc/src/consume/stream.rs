@@ -316,27 +316,15 @@ impl Listening {
 
     fn begin(&mut self, batch: Batch) {
         self.next = batch.next();
-        self.settling.push_back(batch.settle(self.session.clone()));
+        self.settling.push_back(batch.settle(&self.session));
     }
 }
 
 /// Waits for frames, or for the first of the settlements under way. Cancel-safe: a frame that was read is not lost.
 async fn step(settling: &mut VecDeque<Settling>, inbound: &mut Streaming<g::ConsumeRequest>) -> Step {
-    let mut begun = 0;
     poll_fn(|context| {
-        // Settlements enter the broker in the order of their frames, so that each is polled once as soon as it is there.
-        while let Some(new) = settling.get_mut(begun) {
-            if let Poll::Ready(settled) = new.as_mut().poll(context) {
-                if begun == 0 {
-                    settling.pop_front();
-                    return Poll::Ready(Step::Settled(settled));
-                }
-                *new = Box::pin(std::future::ready(settled));
-            }
-            begun += 1;
-        }
         if let Some(first) = settling.front_mut()
-            && let Poll::Ready(settled) = first.as_mut().poll(context)
+            && let Poll::Ready(settled) = Pin::new(first).poll(context)
         {
             settling.pop_front();
             return Poll::Ready(Step::Settled(settled));

@@ -53,6 +53,8 @@ struct Open {
     calls: Calls,
     /// What waits to be published in one call.
     run: Option<Run>,
+    /// Messages of the call before.
+    expected: usize,
     /// The broker is short of memory: nothing is read or published until this is ready.
     held: Option<Waiting>,
     confirmed: u64,
@@ -83,6 +85,8 @@ impl PublishStream {
         if self.end.is_none() && self.drain.as_mut().poll(context).is_ready() {
             self.end = Some(Err(stopping().into()));
         }
+        // What is there has come by now: one look at the clock serves all frames of it.
+        let mut now = None;
         while self.end.is_none() {
             match &mut self.open {
                 Some(open) => {
@@ -104,7 +108,8 @@ impl PublishStream {
                 Poll::Ready(None) => self.end = Some(Ok(())),
                 Poll::Ready(Some(Err(status))) => self.end = Some(Err(own(status))),
                 Poll::Ready(Some(Ok(frame))) => {
-                    if let Err(failure) = self.take(frame, context) {
+                    let now = *now.get_or_insert_with(|| self.app.now());
+                    if let Err(failure) = self.take(frame, now, context) {
                         self.end = Some(Err(failure.into()));
                     }
                 }
@@ -115,7 +120,7 @@ impl PublishStream {
         }
     }
 
-    fn take(&mut self, mut frame: g::PublishFrame, context: &mut Context<'_>) -> Result<(), Failure> {
+    fn take(&mut self, mut frame: g::PublishFrame, now: Timestamp, context: &mut Context<'_>) -> Result<(), Failure> {
         let open = match (&mut self.open, frame.open.take()) {
             (Some(open), None) => open,
             (None, Some(first)) => {
@@ -128,13 +133,14 @@ impl PublishStream {
                     details: first.details,
                     told: false,
                     run: None,
+                    expected: 0,
                     held: None,
                     confirmed: 0,
                 })
             }
             _ => return Err(input::misplaced_open()),
         };
-        open.take(frame, self.app.now(), context);
+        open.take(frame, now, context);
         Ok(())
     }
 }
@@ -173,11 +179,12 @@ impl Open {
         if self.held.is_some() {
             return;
         }
-        if let Some(run) = self.run.take()
-            && let Some(run) = self.calls.begin(run, context)
-        {
-            self.run = Some(run);
-            self.hold(context);
+        if let Some(run) = self.run.take() {
+            self.expected = run.messages.len().min(RUN_MESSAGES);
+            if let Some(run) = self.calls.begin(run, context) {
+                self.run = Some(run);
+                self.hold(context);
+            }
         }
     }
 
@@ -206,6 +213,9 @@ impl Open {
                     return;
                 }
                 self.flush_for(&to, &options, false, context);
+                if let Some(run) = &mut self.run {
+                    run.messages.reserve(count);
+                }
                 for mut message in frame.messages {
                     message.default_subject(&subject);
                     match message.into_message(now) {
@@ -260,7 +270,8 @@ impl Open {
             to: Arc::clone(to),
             options: options.clone(),
             atomic,
-            messages: Vec::new(),
+            // A stream's calls are much alike.
+            messages: Vec::with_capacity(self.expected),
             bytes: 0,
         });
         run.bytes += message.weight_bytes();
