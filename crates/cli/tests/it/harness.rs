@@ -25,6 +25,8 @@ pub(crate) fn posthouse() -> Command {
 pub(crate) struct Server {
     child: Child,
     pub(crate) url: String,
+    /// Where the gRPC API is, as `grpc://`; empty if it is off.
+    pub(crate) grpc: String,
     pub(crate) ready: String,
 }
 
@@ -45,8 +47,10 @@ impl Server {
             child.stderr.take().unwrap().read_to_string(&mut why).unwrap();
             panic!("the server did not start: {why}");
         }
-        let url = ready.split_whitespace().find(|word| word.starts_with("http")).unwrap_or_default().to_owned();
-        Self { child, url, ready }
+        let address =
+            |scheme| ready.split_whitespace().find(|word| word.starts_with(scheme)).unwrap_or_default().to_owned();
+        let (url, grpc) = (address("http"), address("grpc"));
+        Self { child, url, grpc, ready }
     }
 
     pub(crate) fn pid(&self) -> u32 {

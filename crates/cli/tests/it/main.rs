@@ -13,6 +13,8 @@ mod features_topics;
 mod harness;
 mod http;
 mod kill;
+mod kill_grpc;
+mod kill_ledger;
 mod operate;
 mod quickstart;
 mod scale;
