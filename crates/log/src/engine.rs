@@ -251,7 +251,7 @@ pub enum Refusal {
     /// The disk is full down to the reserve. Deletes, trims and removals still pass, with what is appended in the same commit, and so does
     /// what may use the reserve.
     #[error(
-        "the disk is full: {free_bytes} bytes are free, and {reserve_bytes} are kept in reserve for acknowledgements and deletes"
+        "the disk is full: {free_bytes} bytes are free, and {reserve_bytes} are kept in reserve so that what is stored can be drained"
     )]
     DiskFull {
         /// Free space now.
