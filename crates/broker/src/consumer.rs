@@ -124,7 +124,7 @@ impl Consumer {
             more = self.queue.take(shared, &mut guard, self.id, credit, &mut out)?;
             if wait && out.is_empty() && !more {
                 let waiter = if credit.messages > 0 { Waiter::Delivery(self.id) } else { Waiter::End };
-                slot = Some(guard.wait_slot(waiter));
+                slot = Some(guard.wait_slot(shared, waiter));
             }
             self.queue.keep_state(shared, &mut guard);
         }

@@ -229,7 +229,7 @@ impl<'a> Pull<'a> {
             let credit = Credit { messages: receive.max, bytes: receive.max_bytes };
             let more = self.queue.take(shared, &mut guard, self.consumer, credit, &mut out)?;
             if out.is_empty() && !more {
-                slot = Some(guard.wait_slot(Waiter::Delivery(self.consumer)));
+                slot = Some(guard.wait_slot(shared, Waiter::Delivery(self.consumer)));
             }
             if let Some(lease) = receive.lease.filter(|_| !self.auto_ack) {
                 for delivery in &mut out {

@@ -317,6 +317,28 @@ async fn no_wake_up_is_lost_among_many_who_wait_and_give_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn the_end_of_a_queue_reaches_those_who_begin_to_wait_in_that_moment() {
+    let bench = Bench::new();
+    let session = bench.session();
+    for _ in 0..300 {
+        queue(&session, "q", QueueConfig::default()).await;
+        let waiting: Vec<_> = (0..6)
+            .map(|_| {
+                let session = session.clone();
+                tokio::spawn(async move {
+                    let Ok(mut standing) = session.consume("q", consumer(false, 0)) else { return };
+                    while standing.next(credit(1)).await.is_ok() {}
+                })
+            })
+            .collect();
+        session.delete_queue("q", false, false).await.expect("deletes");
+        for task in waiting {
+            in_time(task).await.expect("ends");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn no_wake_up_is_lost_when_commits_end_on_another_thread() {
     let log = Arc::new(MemoryLog::manual());
     let stop = Arc::new(AtomicBool::new(false));

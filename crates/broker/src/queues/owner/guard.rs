@@ -13,6 +13,7 @@ use super::{AUTO_ACK_CONSUMER, Inner, NEVER, PULL_CONSUMER, PULL_RULES, QueueOwn
 use crate::dedup::DedupHash;
 use crate::queue::{Arrival, AttachError, ConsumerId, ConsumerRules, Out, Run};
 use crate::record::Payload;
+use crate::shared::Shared;
 
 /// A locked queue.
 pub(crate) struct QueueGuard<'a> {
@@ -172,9 +173,13 @@ impl<'a> QueueGuard<'a> {
     }
 
     /// Registers a wait; it is woken once when what it waits for might be there, or the queue goes.
-    pub(crate) fn wait_slot(&mut self, waiter: Waiter) -> WaitSlot<'a> {
+    pub(crate) fn wait_slot(&mut self, shared: &Shared, waiter: Waiter) -> WaitSlot<'a> {
         let (slot, notify) = (self.inner.next_wait, Arc::new(Notify::new()));
         self.inner.next_wait += 1;
+        // IMPORTANT: looked at under the lock. If the end came after the caller looked, the call that wakes all has been already.
+        if self.owner.is_deleted() || shared.is_closed() {
+            notify.notify_one();
+        }
         self.inner.waiting.insert(slot, (waiter, Arc::clone(&notify)));
         WaitSlot { owner: self.owner, slot, notify }
     }
