@@ -142,7 +142,9 @@ fn round(data: &Path, ledgers: &[Mutex<Ledger>; 2], publishers: &mut [Publisher]
             match publisher.protocol {
                 Protocol::Http => {
                     let mut http = Http::new(server);
-                    scope.spawn(move || while publisher.publish(&mut http, ledgers) {});
+                    scope.spawn(move || {
+                        while wait_for_room(&ledgers[publisher.queue()]) && publisher.publish(&mut http, ledgers) {}
+                    });
                 }
                 Protocol::Grpc => {
                     scope.spawn(move || block_on(publisher.stream(server, ledgers, true)));
@@ -163,8 +165,21 @@ fn round(data: &Path, ledgers: &[Mutex<Ledger>; 2], publishers: &mut [Publisher]
         }
         std::thread::sleep(load);
         server.signal("KILL");
+        ledgers.iter().for_each(|ledger| ledger.lock().unwrap().is_over = true);
     });
     server.wait();
+}
+
+/// `false` if the server is gone.
+fn wait_for_room(ledger: &Mutex<Ledger>) -> bool {
+    loop {
+        let ledger = ledger.lock().unwrap();
+        if ledger.is_over || ledger.has_room() {
+            return !ledger.is_over;
+        }
+        drop(ledger);
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// After the last kill: all that is left is sent and taken, and the sums are done.
@@ -179,13 +194,8 @@ fn finish(data: &Path, ledgers: &[Mutex<Ledger>; 2], publishers: &mut [Publisher
         }
         assert!(publisher.open.is_empty(), "what was open is not taken when it is sent again");
     }
-    let deadline = Instant::now() + PATIENCE;
     for ledger in ledgers {
-        let queue = ledger.lock().unwrap().queue;
-        while depth(&mut http, queue) > 0 {
-            assert!(Instant::now() < deadline, "the queue does not drain");
-            consume(&mut http, ledger, 10).unwrap();
-        }
+        drain(&mut http, ledger);
     }
     TopicLog::default().check(&mut http, publishers);
     for ledger in ledgers {
@@ -199,6 +209,25 @@ fn finish(data: &Path, ledgers: &[Mutex<Ledger>; 2], publishers: &mut [Publisher
             let seen = (*first..first + count).filter(|n| ledger.was_seen((publisher.number, *n))).count() as u64;
             let number = publisher.number;
             assert!(seen == 0 || seen == *count, "{seen} of the {count} messages of one call from {number}/{first}");
+        }
+    }
+}
+
+/// Takes all that is in a queue. However much that is, the queue must not stand still.
+fn drain(http: &mut Http, ledger: &Mutex<Ledger>) {
+    let queue = ledger.lock().unwrap().queue;
+    let (mut least, mut deadline) = (u64::MAX, Instant::now() + PATIENCE);
+    loop {
+        let left = depth(http, queue);
+        if left == 0 {
+            return;
+        }
+        if left < least {
+            (least, deadline) = (left, Instant::now() + PATIENCE);
+        }
+        assert!(Instant::now() < deadline, "{queue} does not drain: {left} are left");
+        for _ in 0..100 {
+            consume(http, ledger, 10).unwrap();
         }
     }
 }

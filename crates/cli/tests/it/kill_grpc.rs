@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use api::grpc as g;
 use api::grpc::consumer_client::ConsumerClient;
@@ -58,7 +59,7 @@ impl Publisher {
         // Messages of this stream are those of this publisher from here on.
         let first = self.open.front().map_or(self.next, |(first, _)| *first);
         loop {
-            while more && self.open.len() < WINDOW {
+            while more && self.open.len() < WINDOW && ledgers[self.queue()].lock().unwrap().has_room() {
                 let frame = (self.next, self.count());
                 self.next += frame.1;
                 self.open.push_back(frame);
@@ -69,7 +70,11 @@ impl Publisher {
                 sent += 1;
             }
             if self.open.is_empty() {
-                return Some(());
+                if !more || ledgers[self.queue()].lock().unwrap().is_over {
+                    return Some(());
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                continue;
             }
             let answer = answers.message().await.ok()??;
             assert!(answer.failures.is_empty(), "{:?}", answer.failures);

@@ -9,6 +9,8 @@ use crate::http::Http;
 /// Attempts after which the queue whose messages fail gives one up.
 pub(crate) const MAX_ATTEMPTS: u64 = 3;
 const KEYS: u64 = 3;
+/// Publishers wait while so many messages wait, or most would never be seen.
+const MAX_WAITING: usize = 2000;
 
 /// A message: its publisher, and its number there.
 pub(crate) type Id = (u64, u64);
@@ -34,6 +36,8 @@ pub(crate) struct Ledger {
     pub(crate) queue: &'static str,
     /// Whether messages fail here.
     pub(crate) fails: bool,
+    /// The server was killed.
+    pub(crate) is_over: bool,
     keys: BTreeMap<String, Key>,
     /// The last number of each key that was delivered since the start.
     last_of_round: BTreeMap<String, u64>,
@@ -77,6 +81,7 @@ impl Ledger {
         Self {
             queue,
             fails,
+            is_over: false,
             keys: BTreeMap::new(),
             last_of_round: BTreeMap::new(),
             tries: BTreeMap::new(),
@@ -92,6 +97,12 @@ impl Ledger {
 
     pub(crate) fn begin_round(&mut self) {
         self.last_of_round.clear();
+        self.is_over = false;
+    }
+
+    /// Whether more may be published now.
+    pub(crate) fn has_room(&self) -> bool {
+        self.keys.values().map(|key| key.waiting.len()).sum::<usize>() < MAX_WAITING
     }
 
     pub(crate) fn confirm(&mut self, publisher: u64, first: u64, count: u64) {
