@@ -144,6 +144,6 @@ settings! {
     "storage.max_waiting" "SIZE" storage_max_waiting: Size = Size::mebibytes(256);
     /// Newest data kept in memory for readers at the end of logs.
     "storage.recent" "SIZE" storage_recent: Size = Size::mebibytes(16);
-    /// Free space below which publishes are refused, so that a full disk can still be drained. If not set: 64 MiB, or 1 % of a small disk.
+    /// Free space below which publishes are refused, so that a full disk can be drained: failures pass down to half of it, acknowledgements to its end. If not set: 64 MiB, or 1 % of a small disk.
     "storage.reserve" "SIZE" storage_reserve: Option<Size> = None;
 }
