@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use broker::definitions::{BindingConfig, BindingTarget, QueueConfig, TopicConfig};
 use broker::queue::{ConsumerRules, Credit, Settle};
-use broker::views::Published;
 use broker::{
-    Broker, BrokerOptions, ConsumerOptions, Credentials, PublishError, PublishOptions, PublishTo, Receipt, Session,
+    Broker, BrokerOptions, ConsumerOptions, Credentials, PublishOptions, PublishTo, Publishes, Receipt, Session,
     Started,
 };
 use log::{EmbeddedLog, EmbeddedOptions, FileDisk};
@@ -28,6 +27,8 @@ const RUN: Duration = Duration::from_secs(4);
 const MAX_WAITING: u64 = 3_000_000;
 const QUEUES: usize = 1_000;
 const FAN_OUT: usize = 10;
+/// Why a publish did not begin.
+const MEMORY: &str = "the broker is short of memory";
 
 const CASES: [(&str, &str); 11] = [
     ("batch1000", "publish, 1,000 a call, 4 calls under way"),
@@ -36,7 +37,7 @@ const CASES: [(&str, &str); 11] = [
     ("single", "publish, 1 a call, 1,000 calls under way"),
     ("appenders", "publish, 64 tasks that each wait for one message"),
     ("queues", "publish, 1 a call to 1,000 queues in turn, 1,000 calls under way"),
-    ("eachto", "publish_each_to, 1,000 messages to 1,000 queues a call, 2 calls under way"),
+    ("eachto", "publish_each, 1,000 messages to 1,000 queues a call, 2 calls under way"),
     ("fanout", "publish through a topic to 10 queues, 1,000 a call, 4 calls under way"),
     ("consume", "consume and settle, credit 1,000"),
     ("backlog", "the same of a backlog that is in segments"),
@@ -102,10 +103,7 @@ async fn run(bench: &Bench, name: &str) -> Result<Figure, Failure> {
         "batch1000" => publish(bench, |_| &queue, 1_000, 4).await,
         "batch100" => publish(bench, |_| &queue, 100, 10).await,
         "single" => publish(bench, |_| &queue, 1, 1_000).await,
-        "each1000" => {
-            let begin = |options| bench.session.start_publish_each(queue.clone(), bench.messages(1_000), options);
-            publish_each(bench, begin).await
-        }
+        "each1000" => publish_each(bench, || Publishes::to(queue.clone(), bench.messages(1_000))).await,
         "appenders" => appenders(bench, &queue).await,
         "queues" | "eachto" => {
             let mut all = Vec::with_capacity(QUEUES);
@@ -117,11 +115,13 @@ async fn run(bench: &Bench, name: &str) -> Result<Figure, Failure> {
             if name == "queues" {
                 return publish(bench, |number| all.get(number % QUEUES).unwrap_or(&queue), 1, 1_000).await;
             }
-            let begin = |options| {
-                let publishes = all.iter().cloned().zip(bench.messages(QUEUES)).collect();
-                bench.session.start_publish_each_to(publishes, options)
+            let all: Vec<_> = all.into_iter().map(Arc::new).collect();
+            let publishes = || {
+                let mut publishes = Publishes::with_capacity(QUEUES);
+                all.iter().zip(bench.messages(QUEUES)).for_each(|(to, message)| publishes.push(to, message));
+                publishes
             };
-            publish_each(bench, begin).await
+            publish_each(bench, publishes).await
         }
         "fanout" => {
             bench.session.declare_topic("t", TopicConfig::default(), false).await?;
@@ -165,7 +165,8 @@ async fn publish<'a>(
     while meter.is_running(count) {
         while under_way.len() < window {
             let options = PublishOptions::default();
-            under_way.push_back(bench.session.start_publish(to(number).clone(), bench.messages(batch), options));
+            let begun = bench.session.start_publish(Arc::new(to(number).clone()), bench.messages(batch), options);
+            under_way.push_back(begun.map_err(|_| MEMORY)?);
             number += 1;
         }
         count += next(&mut under_way).await??.len() as u64;
@@ -181,15 +182,13 @@ async fn next<T>(under_way: &mut VecDeque<Started<T>>) -> Result<T, Failure> {
     Ok(under_way.pop_front().ok_or("nothing is under way")?.await)
 }
 
-async fn publish_each(
-    bench: &Bench,
-    begin: impl Fn(PublishOptions) -> Started<Vec<Result<Published, PublishError>>>,
-) -> Result<Figure, Failure> {
+async fn publish_each(bench: &Bench, publishes: impl Fn() -> Publishes) -> Result<Figure, Failure> {
     let meter = Meter::start(bench);
     let (mut under_way, mut count) = (VecDeque::new(), 0);
     while meter.is_running(count) {
         while under_way.len() < 2 {
-            under_way.push_back(begin(PublishOptions::default()));
+            let begun = bench.session.start_publish_each(publishes(), PublishOptions::default());
+            under_way.push_back(begun.map_err(|_| MEMORY)?);
         }
         for end in next(&mut under_way).await? {
             end?;
@@ -226,11 +225,9 @@ async fn appenders(bench: &Bench, to: &PublishTo) -> Result<Figure, Failure> {
 async fn drain(bench: &Bench, queue: &PublishTo, count: u64) -> Result<Figure, Failure> {
     let mut under_way = VecDeque::new();
     for _ in 0..count / 1_000 {
-        under_way.push_back(bench.session.start_publish(
-            queue.clone(),
-            bench.messages(1_000),
-            PublishOptions::default(),
-        ));
+        let begun =
+            bench.session.start_publish(Arc::new(queue.clone()), bench.messages(1_000), PublishOptions::default());
+        under_way.push_back(begun.map_err(|_| MEMORY)?);
         if under_way.len() == 4 {
             next(&mut under_way).await??;
         }

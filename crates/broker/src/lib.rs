@@ -50,6 +50,7 @@ pub use errors::{
 pub use live::LiveSubscription;
 pub use receipt::{BadReceipt, Receipt};
 pub use session::{
-    Expect, ExpectOf, ProducerStamp, PublishOptions, PublishTo, Read, ReadAnswer, Receive, Redrive, Session, Started,
+    Expect, ExpectOf, ProducerStamp, PublishOptions, PublishTo, Publishes, Read, ReadAnswer, Receive, Redrive, Session,
+    Started,
 };
 pub use users::{UserChange, UserInfo};

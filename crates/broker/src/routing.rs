@@ -280,13 +280,7 @@ impl Plan {
 
     fn begin_results(&mut self, messages: &[Message]) -> usize {
         let first = self.results.len();
-        self.results.extend(messages.iter().map(|message| Published {
-            id: message.id.clone().unwrap_or(MessageId::Uuid([0; 16])),
-            queues: 0,
-            position: None,
-            duplicate: false,
-            live: 0,
-        }));
+        self.results.extend(messages.iter().map(unplaced));
         first
     }
 
@@ -558,6 +552,31 @@ impl Drop for Plan {
             topic.cancel_dedup(ids.into_iter().map(|(id, _)| id));
         }
         self.shared.flush();
+    }
+}
+
+/// What is known of a message before it reached anything.
+pub(crate) fn unplaced(message: &Message) -> Published {
+    let id = message.id.clone().unwrap_or(MessageId::Uuid([0; 16]));
+    Published { id, queues: 0, position: None, duplicate: false, live: 0 }
+}
+
+/// Messages straight for one queue that looks at no dedup ids: most of what a plan does is not needed then. Room is reserved.
+#[must_use = "the room stays reserved"]
+pub(crate) struct Straight(Encoded);
+
+impl Straight {
+    /// `None` if they are to be planned: the queue is full, looks at each message, or one cannot be encoded.
+    pub(crate) fn reserve(queue: &QueueOwner, messages: &[Message], now: Now) -> Option<Self> {
+        let batch = Encoded::new(messages, now, false).ok()?;
+        let (count, bytes) = batch.load(&None);
+        (queue.reserve(count, bytes) == Some(true)).then_some(Self(batch))
+    }
+
+    /// Adds them to a transaction, which gives the room back if it fails.
+    pub(crate) fn commit_with(self, transaction: &mut Transaction, queue: &Arc<QueueOwner>) {
+        transaction.holds(self.0.batch.size_bytes() as u64);
+        transaction.enqueue(queue, &Arc::new(self.0), None, Vec::new());
     }
 }
 

@@ -1,6 +1,6 @@
 //! The native gRPC API. docs/protocols/grpc.md says what each stream promises; `crates/api/proto` has the `.proto` files.
 //!
-//! A publish goes `publish::stream` → `broker::Session::publish_from`, many frames a call; a delivery `consume::stream` →
+//! A publish goes `publish::stream` → `broker::Session::start_publish_each`, many frames a call; a delivery `consume::stream` →
 //! `broker::Consumer::next`. Every error becomes gRPC in `failure`.
 //!
 //! Architecture invariant: this crate maps gRPC to the broker's words and decides nothing. It never names another protocol's crate.

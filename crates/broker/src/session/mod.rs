@@ -10,6 +10,7 @@ mod live;
 mod policies;
 mod publish;
 mod publish_each;
+mod publishes;
 mod queues;
 mod replay;
 mod stamps;
@@ -29,6 +30,7 @@ use crate::errors::AccessError;
 use crate::shared::{Namespace, Shared};
 use crate::views::{ReadFrom, Record};
 
+pub use publishes::Publishes;
 pub use started::Started;
 
 pub(crate) use admin::{Change, define_queue, define_topic, to_the_end};

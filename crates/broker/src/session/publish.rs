@@ -41,24 +41,24 @@ impl Session {
     pub async fn publish(
         &self,
         to: &PublishTo,
+        messages: Vec<Message>,
+        options: PublishOptions,
+    ) -> Result<Vec<Published>, PublishError> {
+        if self.is_held_back() {
+            self.shared().totals.publish_errors.fetch_add(1, Ordering::Relaxed);
+            return Err(PublishError::Backpressure);
+        }
+        self.publish_admitted(to, messages, options).await
+    }
+
+    /// As [`publish`](Self::publish), also when the broker is short of memory.
+    pub(super) async fn publish_admitted(
+        &self,
+        to: &PublishTo,
         mut messages: Vec<Message>,
         options: PublishOptions,
     ) -> Result<Vec<Published>, PublishError> {
-        self.publish_from(to, &mut messages, options).await
-    }
-
-    /// As [`publish`](Self::publish), but the messages stay with the caller, who may try again without the one that was refused. They have
-    /// ids then.
-    ///
-    /// # Errors
-    /// See [`PublishError`].
-    pub async fn publish_from(
-        &self,
-        to: &PublishTo,
-        messages: &mut [Message],
-        options: PublishOptions,
-    ) -> Result<Vec<Published>, PublishError> {
-        let result = self.try_publish(to, messages, options).await;
+        let result = self.try_publish(to, &mut messages, options).await;
         let totals = &self.shared().totals;
         match &result {
             Ok(published) => totals.published.fetch_add(published.len() as u64, Ordering::Relaxed),
@@ -74,7 +74,7 @@ impl Session {
         options: PublishOptions,
     ) -> Result<Vec<Published>, PublishError> {
         let now = self.now();
-        self.prepare(messages, now)?;
+        self.admit(messages, now)?;
         if let Some(expect) = &options.expect {
             return self.publish_expecting(to, messages, &options, expect).await;
         }
@@ -174,8 +174,11 @@ impl Session {
         let failed = |error: PublishError| SettleError::Publish(Box::new(error));
         let queue = self.queue_of(receipt)?;
         self.check_boot(receipt)?;
+        if self.is_held_back() {
+            return Err(failed(PublishError::Backpressure));
+        }
         for (_, messages) in &mut publishes {
-            self.prepare(messages, self.now()).map_err(failed)?;
+            self.admit(messages, self.now()).map_err(failed)?;
         }
         for _ in 0..PUBLISH_TRIES {
             let now = self.now();
@@ -223,10 +226,7 @@ impl Session {
     }
 
     /// Checks limits and quotas, and gives ids to messages that have none.
-    pub(super) fn prepare(&self, messages: &mut [Message], now: Now) -> Result<(), PublishError> {
-        if self.shared().memory.is_high() {
-            return Err(PublishError::Backpressure);
-        }
+    pub(super) fn admit(&self, messages: &mut [Message], now: Now) -> Result<(), PublishError> {
         let (mut bytes, count) = (0, messages.len());
         let config = self.space.config();
         // A topic may allow more than the default; see `plan_for`.
@@ -304,11 +304,9 @@ impl Session {
         messages: &[Message],
         partition: Option<u32>,
     ) -> Result<(), PublishError> {
-        let default = DEFAULT_MAX_BODY_BYTES as u64;
-        let bound = self.space.config().quota.max_body_bytes.unwrap_or(default);
         match destination {
             Destination::Queue(queue) => {
-                messages.iter().try_for_each(|message| check_body(message, bound, "max_body_bytes"))?;
+                self.check_bodies(messages)?;
                 plan.for_queue(&queue, messages)
             }
             Destination::Topic(topic) => {
@@ -319,11 +317,18 @@ impl Session {
                 plan.for_topic(&self.space, &topic, messages, partition)
             }
             Destination::Live => {
-                messages.iter().try_for_each(|message| check_body(message, bound, "max_body_bytes"))?;
+                self.check_bodies(messages)?;
                 plan.for_live(&self.space, messages);
                 Ok(())
             }
         }
+    }
+
+    /// Checks bodies against the namespace's bound.
+    pub(super) fn check_bodies(&self, messages: &[Message]) -> Result<(), PublishError> {
+        let default = DEFAULT_MAX_BODY_BYTES as u64;
+        let bound = self.space.config().quota.max_body_bytes.unwrap_or(default);
+        messages.iter().try_for_each(|message| check_body(message, bound, "max_body_bytes"))
     }
 
     pub(super) fn destination(&self, to: &PublishTo, subject: &Bytes) -> Result<Destination, PublishError> {
@@ -378,11 +383,15 @@ fn public(topic: Arc<Topic>) -> Result<Destination, PublishError> {
 }
 
 pub(super) fn set_durability(plan: &mut Plan, messages: &[Message], options: &PublishOptions) {
-    if let Some(durability) = options.durability {
-        plan.set_durability(durability.into());
-    } else if messages.iter().all(|message| !message.durable) {
-        plan.set_durability(Durability::Memory);
+    if let Some(durability) = wanted_durability(messages, options) {
+        plan.set_durability(durability);
     }
+}
+
+/// The durability that the publisher asks for; `None` if it is for the topic or queue to say.
+pub(super) fn wanted_durability(messages: &[Message], options: &PublishOptions) -> Option<Durability> {
+    let is_transient = || messages.iter().all(|message| !message.durable);
+    options.durability.map(Durability::from).or_else(|| is_transient().then_some(Durability::Memory))
 }
 
 pub(super) fn missing(kind: &str, name: &str) -> PublishError {

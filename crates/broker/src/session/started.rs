@@ -2,11 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use types::Message;
 
-use super::{PublishOptions, PublishTo, Session};
+use super::{PublishOptions, PublishTo, Publishes, Session};
 use crate::errors::{PublishError, SettleError};
 use crate::queue::Settle;
 use crate::receipt::Receipt;
@@ -30,7 +31,7 @@ impl<T> Unpin for Started<T> {}
 
 impl<T> Started<T> {
     /// Begins: runs the operation to its first wait, which is behind the submission of its commit.
-    fn begin(operation: impl Future<Output = T> + Send + 'static) -> Self {
+    pub(super) fn begin(operation: impl Future<Output = T> + Send + 'static) -> Self {
         let mut operation: Pin<Box<dyn Future<Output = T> + Send>> = Box::pin(operation);
         // Nobody waits yet: whoever does registers with the next poll.
         let state = match operation.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -54,35 +55,36 @@ impl<T> Future for Started<T> {
 
 impl Session {
     /// Begins [`publish`](Self::publish). Publishes of one caller take their offsets in the order of these calls.
+    ///
+    /// # Errors
+    /// Gives the messages back if the broker is short of memory: nothing of them was taken. See [`memory_ready`](Self::memory_ready).
     pub fn start_publish(
         &self,
-        to: PublishTo,
+        to: Arc<PublishTo>,
         messages: Vec<Message>,
         options: PublishOptions,
-    ) -> Started<Result<Vec<Published>, PublishError>> {
+    ) -> Result<Started<Result<Vec<Published>, PublishError>>, Vec<Message>> {
+        if self.is_held_back() {
+            return Err(messages);
+        }
         let session = self.clone();
-        Started::begin(async move { session.publish(&to, messages, options).await })
+        Ok(Started::begin(async move { session.publish_admitted(&to, messages, options).await }))
     }
 
     /// Begins [`publish_each`](Self::publish_each), in the order of these calls.
+    ///
+    /// # Errors
+    /// Gives the messages back if the broker is short of memory, as [`start_publish`](Self::start_publish) does.
     pub fn start_publish_each(
         &self,
-        to: PublishTo,
-        messages: Vec<Message>,
+        publishes: Publishes,
         options: PublishOptions,
-    ) -> Started<Vec<Result<Published, PublishError>>> {
+    ) -> Result<Started<Vec<Result<Published, PublishError>>>, Publishes> {
+        if self.is_held_back() {
+            return Err(publishes);
+        }
         let session = self.clone();
-        Started::begin(async move { session.publish_each(&to, messages, options).await })
-    }
-
-    /// Begins [`publish_each_to`](Self::publish_each_to), in the order of these calls.
-    pub fn start_publish_each_to(
-        &self,
-        publishes: Vec<(PublishTo, Message)>,
-        options: PublishOptions,
-    ) -> Started<Vec<Result<Published, PublishError>>> {
-        let session = self.clone();
-        Started::begin(async move { session.publish_each_to(publishes, options).await })
+        Ok(Started::begin(async move { session.publish_each_admitted(publishes, options).await }))
     }
 
     /// Begins [`settle`](Self::settle).

@@ -2,7 +2,10 @@
 
 use broker::definitions::QueueConfig;
 use broker::queue::Settle;
-use broker::{PublishError, PublishOptions, PublishTo};
+use std::sync::Arc;
+
+use broker::definitions::{BindingConfig, BindingTarget, TopicConfig};
+use broker::{PublishError, PublishOptions, PublishTo, Publishes};
 use types::Message;
 
 use crate::harness::{Bench, bodies, depth, queue, receive, to};
@@ -15,6 +18,14 @@ fn texts(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|number| number.to_string()).collect()
 }
 
+fn each_to(queues: &[&str], messages: Vec<Message>) -> Publishes {
+    let mut publishes = Publishes::default();
+    for (queue, message) in queues.iter().zip(messages) {
+        publishes.push(&Arc::new(to(queue)), message);
+    }
+    publishes
+}
+
 #[tokio::test]
 async fn a_message_that_is_refused_does_not_keep_its_neighbours() {
     let bench = Bench::new();
@@ -24,7 +35,7 @@ async fn a_message_that_is_refused_does_not_keep_its_neighbours() {
     for bad in [0, 3, 6] {
         messages[bad].headers.push(("ph-subject".into(), "reserved".into()));
     }
-    let ends = session.publish_each(&to("q"), messages, PublishOptions::default()).await;
+    let ends = session.publish_each(Publishes::to(to("q"), messages), PublishOptions::default()).await;
     let refused: Vec<bool> = ends
         .iter()
         .map(|end| matches!(end, Err(PublishError::Invalid { field, .. }) if field == "headers.ph-subject"))
@@ -38,7 +49,7 @@ async fn what_still_fits_a_full_queue_is_taken_in_order() {
     let bench = Bench::new();
     let session = bench.session();
     queue(&session, "q", QueueConfig { max_messages: Some(5), ..QueueConfig::default() }).await;
-    let ends = session.publish_each(&to("q"), numbered(0..9), PublishOptions::default()).await;
+    let ends = session.publish_each(Publishes::to(to("q"), numbered(0..9)), PublishOptions::default()).await;
     let taken: Vec<bool> = ends.iter().map(Result::is_ok).collect();
     assert_eq!(taken, [true, true, true, true, true, false, false, false, false]);
     assert_eq!(bodies(&receive(&session, "q", 10).await), texts(0..5));
@@ -49,9 +60,9 @@ async fn what_still_fits_a_full_queue_is_taken_in_order() {
 async fn everybody_hears_of_what_concerns_all() {
     let bench = Bench::new();
     let session = bench.session();
-    let ends = session.publish_each(&to("nowhere"), numbered(0..3), PublishOptions::default()).await;
+    let ends = session.publish_each(Publishes::to(to("nowhere"), numbered(0..3)), PublishOptions::default()).await;
     assert!(ends.len() == 3 && ends.iter().all(|end| matches!(end, Err(PublishError::NotFound { .. }))));
-    assert!(session.publish_each(&to("nowhere"), Vec::new(), PublishOptions::default()).await.is_empty());
+    assert!(session.publish_each(Publishes::default(), PublishOptions::default()).await.is_empty());
 }
 
 #[tokio::test]
@@ -60,8 +71,8 @@ async fn calls_under_way_at_once_keep_the_order_in_which_they_began() {
     let session = bench.session();
     queue(&session, "q", QueueConfig::default()).await;
     let begin = |number: usize| {
-        let to: PublishTo = to("q");
-        session.start_publish_each(to, numbered(number * 3..number * 3 + 3), PublishOptions::default())
+        let publishes = Publishes::to(to("q"), numbered(number * 3..number * 3 + 3));
+        session.start_publish_each(publishes, PublishOptions::default()).unwrap()
     };
     let under_way: Vec<_> = (0..20).map(begin).collect();
     for started in under_way.into_iter().rev() {
@@ -83,9 +94,9 @@ async fn messages_to_many_queues_end_each_for_itself() {
     queue(&session, "a", QueueConfig::default()).await;
     queue(&session, "b", QueueConfig { max_messages: Some(2), ..QueueConfig::default() }).await;
     let names = ["a", "b", "nowhere", "a", "b", "b", "a"];
-    let mut publishes: Vec<_> = names.iter().map(|name| to(name)).zip(numbered(0..7)).collect();
-    publishes[3].1.headers.push(("ph-subject".into(), "reserved".into()));
-    let ends = session.publish_each_to(publishes, PublishOptions::default()).await;
+    let mut messages = numbered(0..7);
+    messages[3].headers.push(("ph-subject".into(), "reserved".into()));
+    let ends = session.publish_each(each_to(&names, messages), PublishOptions::default()).await;
     let words = ends.iter().map(|end| match end {
         Ok(published) => {
             if published.queues == 1 {
@@ -102,4 +113,57 @@ async fn messages_to_many_queues_end_each_for_itself() {
     assert_eq!(words.collect::<Vec<_>>(), ["taken", "taken", "missing", "invalid", "taken", "full", "taken"]);
     assert_eq!(bodies(&receive(&session, "a", 10).await), ["0", "6"]);
     assert_eq!(bodies(&receive(&session, "b", 10).await), ["1", "4"]);
+}
+
+/// A topic of this name that leads to these queues.
+async fn topic(session: &broker::Session, name: &str, queues: &[&str]) {
+    session.declare_topic(name, TopicConfig::default(), false).await.unwrap();
+    for queue in queues {
+        let binding = BindingConfig {
+            topic: name.to_owned(),
+            target: BindingTarget::Queue((*queue).to_owned()),
+            filter: types::Filter::All.into(),
+            weight: None,
+            arguments: Default::default(),
+        };
+        session.bind(binding).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_meets_in_a_queue_keeps_its_order_whatever_way_it_came() {
+    let bench = Bench::new();
+    let session = bench.session();
+    queue(&session, "q", QueueConfig::default()).await;
+    topic(&session, "left", &["q"]).await;
+    topic(&session, "right", &["q"]).await;
+    let ways = [to("q"), PublishTo::Topic("left".into()), PublishTo::Topic("right".into())].map(Arc::new);
+    let mut publishes = Publishes::default();
+    for (at, message) in numbered(0..30).into_iter().enumerate() {
+        publishes.push(&ways[at * 7 % 3], message);
+    }
+    let ends = session.publish_each(publishes, PublishOptions::default()).await;
+    assert!(ends.iter().all(|end| matches!(end, Ok(published) if published.queues == 1)));
+    assert_eq!(bodies(&receive(&session, "q", 100).await), texts(0..30));
+}
+
+#[tokio::test]
+async fn what_a_full_queue_leaves_over_does_not_come_before_its_turn() {
+    let bench = Bench::new();
+    let session = bench.session();
+    queue(&session, "small", QueueConfig { max_messages: Some(1), ..QueueConfig::default() }).await;
+    queue(&session, "q", QueueConfig::default()).await;
+    topic(&session, "both", &["small", "q"]).await;
+    topic(&session, "one", &["q"]).await;
+    let (both, one) = (Arc::new(PublishTo::Topic("both".into())), Arc::new(PublishTo::Topic("one".into())));
+    let mut publishes = Publishes::default();
+    for (to, message) in [&both, &one, &both, &both, &one].into_iter().zip(numbered(0..5)) {
+        publishes.push(to, message);
+    }
+    let first = session.start_publish_each(publishes, PublishOptions::default()).unwrap();
+    let next = session.start_publish_each(each_to(&["q"], numbered(5..6)), PublishOptions::default()).unwrap();
+    assert!(next.await.iter().all(Result::is_ok));
+    let taken: Vec<bool> = first.await.iter().map(Result::is_ok).collect();
+    assert_eq!(taken, [true, true, false, false, true]);
+    assert_eq!(bodies(&receive(&session, "q", 100).await), ["0", "1", "4", "5"]);
 }

@@ -2,30 +2,37 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::iter::Peekable;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::vec::IntoIter;
 
 use broker::views::Published;
-use broker::{AccessError, PublishError, PublishOptions, PublishTo, Session};
-use types::Message;
+use broker::{PublishError, PublishOptions, Publishes, Session, Started};
 
 use crate::failure::Failure;
+use crate::limits::{RUN_BYTES, RUN_MESSAGES};
 
-/// Messages that go the same way, one behind the other.
+type End = Result<Published, PublishError>;
+
+/// Messages that are published in one call, one behind the other.
 pub(super) struct Run {
-    pub(super) to: Arc<PublishTo>,
     pub(super) options: PublishOptions,
-    /// All or none: it is neither joined with other messages nor taken apart.
+    /// All or none, to one destination: it is not joined with other messages.
     pub(super) atomic: bool,
-    pub(super) messages: Vec<Message>,
-    pub(super) bytes: usize,
+    pub(super) publishes: Publishes,
 }
 
 impl Run {
-    /// Whether messages with this destination and these options may follow in the same call.
-    pub(super) fn takes(&self, to: &Arc<PublishTo>, options: &PublishOptions, atomic: bool) -> bool {
-        !self.atomic && !atomic && (Arc::ptr_eq(&self.to, to) || self.to == *to) && self.options == *options
+    /// Whether messages with these options may follow in the same call.
+    pub(super) fn takes(&self, options: &PublishOptions, atomic: bool) -> bool {
+        !self.atomic && !atomic && self.options == *options
+    }
+
+    /// Whether it is large enough to go at once.
+    pub(super) fn is_large(&self) -> bool {
+        self.publishes.len() >= RUN_MESSAGES || self.publishes.weight_bytes() >= RUN_BYTES
     }
 }
 
@@ -35,15 +42,18 @@ pub(super) enum Outcome {
     Failed(Failure),
 }
 
-/// A call that is under way. It gives its messages back, for another try without the one that was refused.
-type Call = Pin<Box<dyn Future<Output = (Result<Vec<Published>, PublishError>, Run)> + Send>>;
-
 enum State {
-    Working(Call),
+    /// One end each.
+    Each(Started<Vec<End>>),
+    /// One end for all.
+    All(Started<Result<Vec<Published>, PublishError>>),
+    /// Known, and told by and by.
+    Known(Peekable<IntoIter<End>>),
     Done(Outcome),
 }
 
 struct Pending {
+    /// Messages whose end was not told yet.
     count: usize,
     bytes: usize,
     state: State,
@@ -73,85 +83,77 @@ impl Calls {
 
     /// Adds messages whose end is known already.
     pub(super) fn push_failed(&mut self, count: usize, failure: Failure) {
-        self.messages += count;
-        self.pending.push_back(Pending { count, bytes: 0, state: State::Done(Outcome::Failed(failure)) });
+        self.push(count, 0, State::Done(Outcome::Failed(failure)));
     }
 
     /// Begins a call at once, so that messages enter the broker in the order of the stream. Gives them back if the broker is short of memory:
     /// nothing of them was taken, and they are to be tried again before any other.
-    pub(super) fn begin(&mut self, run: Run, context: &mut Context<'_>) -> Option<Run> {
-        let at = self.pending.len();
-        self.begin_at(at, run, context)
+    pub(super) fn begin(&mut self, run: Run) -> Option<Run> {
+        let Run { options, atomic, publishes } = run;
+        let (count, bytes) = (publishes.len(), publishes.weight_bytes());
+        let begun = match publishes.destination().cloned().filter(|_| atomic) {
+            None => self.session.start_publish_each(publishes, options.clone()).map(State::Each),
+            Some(to) => {
+                let begun = self.session.start_publish(Arc::clone(&to), publishes.into_messages(), options.clone());
+                begun.map(State::All).map_err(|messages| {
+                    let mut publishes = Publishes::with_capacity(messages.len());
+                    messages.into_iter().for_each(|message| publishes.push(&to, message));
+                    publishes
+                })
+            }
+        };
+        match begun {
+            Ok(state) => {
+                self.push(count, bytes, state);
+                None
+            }
+            Err(publishes) => Some(Run { options, atomic, publishes }),
+        }
     }
 
-    fn begin_at(&mut self, at: usize, run: Run, context: &mut Context<'_>) -> Option<Run> {
-        let (count, bytes) = (run.messages.len(), run.bytes);
-        let mut call = call(self.session.clone(), run);
-        let state = match call.as_mut().poll(context) {
-            Poll::Pending => State::Working(call),
-            Poll::Ready((Ok(published), _)) => State::Done(Outcome::Stored(published)),
-            Poll::Ready((Err(PublishError::Backpressure), run)) => return Some(run),
-            Poll::Ready((Err(error), run)) => return self.refused(at, run, error, context),
-        };
+    fn push(&mut self, count: usize, bytes: usize, state: State) {
         self.messages += count;
         self.bytes += bytes;
-        self.pending.insert(at, Pending { count, bytes, state });
-        None
+        self.pending.push_back(Pending { count, bytes, state });
     }
 
-    /// A call was refused: if that may be for some of its messages only, its halves are tried.
-    fn refused(&mut self, at: usize, mut run: Run, error: PublishError, context: &mut Context<'_>) -> Option<Run> {
-        let count = run.messages.len();
-        if run.atomic || count < 2 || !may_be_of_one(&error, &run.to) {
-            self.messages += count;
-            let state = State::Done(Outcome::Failed(error.into()));
-            self.pending.insert(at, Pending { count, bytes: 0, state });
-            return None;
-        }
-        let messages = run.messages.split_off(count / 2);
-        let bytes = messages.iter().map(Message::weight_bytes).sum();
-        run.bytes = run.bytes.saturating_sub(bytes);
-        let second = Run { to: Arc::clone(&run.to), options: run.options.clone(), atomic: false, messages, bytes };
-        let before = self.pending.len();
-        if let Some(mut held) = self.begin_at(at, run, context) {
-            held.bytes += second.bytes;
-            held.messages.extend(second.messages);
-            return Some(held);
-        }
-        // The first half may have become several.
-        let at = at + (self.pending.len() - before);
-        self.begin_at(at, second, context)
-    }
-
-    /// The next messages whose end is known, in order.
+    /// The next messages in a row whose end is known and the same, in order.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<(usize, Outcome)>> {
         loop {
             let Some(first) = self.pending.front_mut() else { return Poll::Ready(None) };
-            if let State::Working(call) = &mut first.state {
-                let Poll::Ready((result, run)) = call.as_mut().poll(context) else { return Poll::Pending };
-                match result {
-                    Ok(published) => first.state = State::Done(Outcome::Stored(published)),
-                    Err(error) => {
-                        self.take_front();
-                        // What is short of memory so late fails: later messages are under way already.
-                        if let Some(held) = self.refused(0, run, error, context) {
-                            self.messages += held.messages.len();
-                            let (count, state) =
-                                (held.messages.len(), State::Done(Outcome::Failed(PublishError::Backpressure.into())));
-                            self.pending.push_front(Pending { count, bytes: 0, state });
-                        }
+            let state = match &mut first.state {
+                State::Each(call) => match Pin::new(call).poll(context) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(ends) => State::Known(ends.into_iter().peekable()),
+                },
+                State::All(call) => match Pin::new(call).poll(context) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(published)) => State::Done(Outcome::Stored(published)),
+                    Poll::Ready(Err(error)) => State::Done(Outcome::Failed(error.into())),
+                },
+                State::Known(ends) => match next(ends) {
+                    Some((count, outcome)) => {
+                        self.messages -= count;
+                        first.count = first.count.saturating_sub(count);
+                        return Poll::Ready(Some((count, outcome)));
+                    }
+                    None => {
+                        self.forget_first();
                         continue;
                     }
-                }
-            }
-            let Some(first) = self.take_front() else { return Poll::Ready(None) };
-            if let State::Done(outcome) = first.state {
-                return Poll::Ready(Some((first.count, outcome)));
-            }
+                },
+                State::Done(_) => match self.forget_first() {
+                    Some(Pending { count, state: State::Done(outcome), .. }) => {
+                        return Poll::Ready(Some((count, outcome)));
+                    }
+                    _ => continue,
+                },
+            };
+            first.state = state;
         }
     }
 
-    fn take_front(&mut self) -> Option<Pending> {
+    fn forget_first(&mut self) -> Option<Pending> {
         let first = self.pending.pop_front()?;
         self.messages -= first.count;
         self.bytes -= first.bytes;
@@ -159,25 +161,23 @@ impl Calls {
     }
 }
 
-fn call(session: Session, mut run: Run) -> Call {
-    Box::pin(async move {
-        let options = run.options.clone();
-        let result = session.publish_from(&run.to, &mut run.messages, options).await;
-        (result, run)
-    })
-}
-
-/// Whether an error may be the fault of some messages only, so that the others are worth another try.
-fn may_be_of_one(error: &PublishError, to: &PublishTo) -> bool {
-    match error {
-        PublishError::TooLarge { .. }
-        | PublishError::Invalid { .. }
-        | PublishError::QueueFull { .. }
-        | PublishError::DedupFull { .. } => true,
-        // Each subject is a destination of its own.
-        PublishError::Access(AccessError::Forbidden { .. }) | PublishError::NotFound { .. } => {
-            *to == PublishTo::Subject
+/// The next messages in a row that have the same end.
+fn next(ends: &mut Peekable<IntoIter<End>>) -> Option<(usize, Outcome)> {
+    match ends.next()? {
+        Ok(published) => {
+            let mut stored = Vec::with_capacity(ends.len() + 1);
+            stored.push(published);
+            while let Some(Ok(published)) = ends.next_if(Result::is_ok) {
+                stored.push(published);
+            }
+            Some((stored.len(), Outcome::Stored(stored)))
         }
-        _ => false,
+        Err(error) => {
+            let mut count = 1;
+            while ends.next_if(|end| end.as_ref().err() == Some(&error)).is_some() {
+                count += 1;
+            }
+            Some((count, Outcome::Failed(error.into())))
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use api::grpc as g;
-use broker::{PublishOptions, PublishTo, Session};
+use broker::{PublishOptions, PublishTo, Publishes, Session};
 use bytes::Bytes;
 use net::Drain;
 use tokio::sync::OwnedSemaphorePermit;
@@ -23,7 +23,7 @@ use crate::failure::{Failure, own};
 use crate::input;
 use crate::limits::{
     MAX_ANSWER_FAILURES, MAX_CREDIT, MAX_FRAME_BYTES, MAX_FRAME_MESSAGES, MAX_PENDING_BYTES, MAX_PENDING_MESSAGES,
-    OPEN_TIMEOUT, RUN_BYTES, RUN_MESSAGES,
+    OPEN_TIMEOUT, RUN_MESSAGES,
 };
 use crate::views;
 
@@ -180,8 +180,8 @@ impl Open {
             return;
         }
         if let Some(run) = self.run.take() {
-            self.expected = run.messages.len().min(RUN_MESSAGES);
-            if let Some(run) = self.calls.begin(run, context) {
+            self.expected = run.publishes.len().min(RUN_MESSAGES);
+            if let Some(run) = self.calls.begin(run) {
                 self.run = Some(run);
                 self.hold(context);
             }
@@ -202,7 +202,7 @@ impl Open {
                 if atomic {
                     match input::messages(frame.messages, &subject, now) {
                         Ok(messages) => {
-                            self.flush_for(&to, &options, true, context);
+                            self.flush_for(&options, true, context);
                             for message in messages {
                                 self.add(&to, &options, true, message);
                             }
@@ -212,9 +212,9 @@ impl Open {
                     }
                     return;
                 }
-                self.flush_for(&to, &options, false, context);
+                self.flush_for(&options, false, context);
                 if let Some(run) = &mut self.run {
-                    run.messages.reserve(count);
+                    run.publishes.reserve(count);
                 }
                 for mut message in frame.messages {
                     message.default_subject(&subject);
@@ -223,7 +223,7 @@ impl Open {
                         Err(fault) => self.fail(1, fault.into(), context),
                     }
                 }
-                if self.run.as_ref().is_some_and(|run| run.messages.len() >= RUN_MESSAGES || run.bytes >= RUN_BYTES) {
+                if self.run.as_ref().is_some_and(Run::is_large) {
                     self.flush(context);
                 }
             }
@@ -251,8 +251,8 @@ impl Open {
     }
 
     /// Publishes what waits unless messages of this kind may join it.
-    fn flush_for(&mut self, to: &Arc<PublishTo>, options: &PublishOptions, atomic: bool, context: &mut Context<'_>) {
-        if self.run.as_ref().is_some_and(|run| !run.takes(to, options, atomic)) {
+    fn flush_for(&mut self, options: &PublishOptions, atomic: bool, context: &mut Context<'_>) {
+        if self.run.as_ref().is_some_and(|run| !run.takes(options, atomic)) {
             self.flush_all(context);
         }
     }
@@ -261,21 +261,18 @@ impl Open {
     fn flush_all(&mut self, context: &mut Context<'_>) {
         self.flush(context);
         if let Some(run) = self.run.take() {
-            self.calls.push_failed(run.messages.len(), broker::PublishError::Backpressure.into());
+            self.calls.push_failed(run.publishes.len(), broker::PublishError::Backpressure.into());
         }
     }
 
     fn add(&mut self, to: &Arc<PublishTo>, options: &PublishOptions, atomic: bool, message: Message) {
         let run = self.run.get_or_insert_with(|| Run {
-            to: Arc::clone(to),
             options: options.clone(),
             atomic,
             // A stream's calls are much alike.
-            messages: Vec::with_capacity(self.expected),
-            bytes: 0,
+            publishes: Publishes::with_capacity(self.expected),
         });
-        run.bytes += message.weight_bytes();
-        run.messages.push(message);
+        run.publishes.push(to, message);
     }
 
     fn fail(&mut self, count: usize, failure: Failure, context: &mut Context<'_>) {

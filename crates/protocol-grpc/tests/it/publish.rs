@@ -107,6 +107,40 @@ async fn a_full_queue_takes_what_fits() {
 }
 
 #[tokio::test]
+async fn frames_to_many_queues_keep_each_queues_order_and_fail_each_for_itself() {
+    let server = Server::start().await;
+    for name in ["a", "b", "c"] {
+        server.queue(name).await;
+    }
+    let config = QueueConfig { max_messages: Some(5), overflow: Some(OverflowConfig::Reject), ..Default::default() };
+    server.queue_with("small", config).await;
+    let (send, mut answers) = server.publishing().await;
+    send.send(g::PublishFrame { open: open(None), ..Default::default() }).await.unwrap();
+    let names = ["a", "b", "small", "c", "none"];
+    for number in 0..5000 {
+        let (to, messages) = (to_queue(names[number % 5]), vec![text(&number.to_string())]);
+        send.send(g::PublishFrame { to, messages, ..Default::default() }).await.unwrap();
+    }
+    let (failures, _) = until(&mut answers, 5000).await;
+    let failed = |word: &str| -> Vec<u64> {
+        let of = |failure: &&g::PublishFailure| failure.problem.as_ref().unwrap().r#type == word;
+        failures
+            .iter()
+            .filter(of)
+            .inspect(|failure| assert_eq!(failure.count, 1))
+            .map(|failure| failure.first)
+            .collect()
+    };
+    assert_eq!(failed("not-found"), (0..1000).map(|turn| turn * 5 + 4).collect::<Vec<_>>());
+    assert_eq!(failed("queue-full"), (5..1000).map(|turn| turn * 5 + 2).collect::<Vec<_>>());
+    for (at, name) in names.iter().enumerate().take(4) {
+        let count = if *name == "small" { 5 } else { 1000 };
+        let expected: Vec<_> = (0..count).map(|turn| (turn * 5 + at).to_string()).collect();
+        assert_eq!(bodies(&server, name).await, expected, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn an_atomic_frame_is_stored_whole_or_not_at_all() {
     let server = Server::start().await;
     let config = QueueConfig { max_messages: Some(5), overflow: Some(OverflowConfig::Reject), ..Default::default() };
