@@ -39,9 +39,15 @@ const PROOFS: &[Proof] = &[
     },
     Proof {
         name: "kill-9",
-        proves: "the real binary, killed in a loop under load, keeps each confirmed message",
+        proves: "the real binary, killed in a loop under load through HTTP and gRPC at once, keeps each confirmed message and each dead letter",
         arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "kill"],
         settings: &[("POSTHOUSE_PROOF_KILLS", "200")],
+    },
+    Proof {
+        name: "syscalls",
+        proves: "in a trace of the real binary's system calls, each confirm on a socket follows the fdatasync that covers its message",
+        arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "syscalls"],
+        settings: &[("POSTHOUSE_PROOF_TRACED", "2000")],
     },
     Proof {
         name: "scale",

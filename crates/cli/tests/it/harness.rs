@@ -39,6 +39,11 @@ impl Server {
     pub(crate) fn start_with(data: &Path, flags: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = posthouse();
         command.arg("serve").arg("--data").arg(data).args(flags).envs(variables.iter().copied());
+        Self::start_command(&mut command)
+    }
+
+    /// By a command that becomes a server.
+    pub(crate) fn start_command(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut ready = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();

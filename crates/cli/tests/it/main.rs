@@ -19,5 +19,6 @@ mod operate;
 mod quickstart;
 mod scale;
 mod serve;
+mod syscalls;
 mod work;
 mod ws;

@@ -1,0 +1,374 @@
+//! What the server tells the system, in order: a confirm goes to its socket after the sync that covers its message. A kill keeps the page
+//! cache and would not notice the difference.
+//!
+//! `strace` stops a thread at each call and writes a line before the thread goes on, so the order of lines is the order of things: a call
+//! that began on a later line than another ended on began after it.
+
+use std::collections::HashMap;
+use std::io::{BufReader, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use api::grpc as g;
+use api::grpc::publisher_client::PublisherClient;
+use prost::Message as _;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::harness::{PATIENCE, Server, posthouse};
+use crate::http::{Http, raw, read_answer};
+use crate::kill_grpc::{block_on, connect};
+
+/// Writes and syncs of every kind, whichever of them the server uses.
+const CALLS: &str =
+    "trace=write,writev,pwrite64,pwritev,pwritev2,fdatasync,fsync,sync_file_range,sendto,sendmsg,sendmmsg";
+/// Longest buffer that the trace shows. A write to a socket that is cut fails the test; one to a file loses what it might have shown.
+const SHOWN_BYTES: &str = "131072";
+/// Connections that publish at the same time and wait for each answer.
+const CLIENTS: usize = 3;
+/// Requests that are sent before the first answer is read.
+const PIPELINED: usize = 20;
+
+#[test]
+#[ignore = "needs strace: `cargo xtask proofs syscalls`"]
+fn every_confirm_on_a_socket_follows_the_sync_that_covers_its_message() {
+    let count = std::env::var("POSTHOUSE_PROOF_TRACED").map_or(100, |count| count.parse().unwrap());
+    let (messages, wrong) = traced("fsync", count);
+    println!("{messages} confirms, each after the sync of its message");
+    assert!(wrong.is_empty(), "{} of {messages}: {:#?}", wrong.len(), &wrong[..wrong.len().min(10)]);
+}
+
+#[test]
+#[ignore = "needs strace: `cargo xtask proofs syscalls`"]
+fn a_confirm_that_follows_no_sync_is_found() {
+    let (messages, wrong) = traced("os", 20);
+    println!("{} of {messages} confirms before a sync, as asked for", wrong.len());
+    for protocol in ["http", "grpc"] {
+        assert!(
+            wrong.iter().any(|mark| mark.contains(protocol)),
+            "{protocol} seems to sync where it need not: {wrong:?}"
+        );
+    }
+}
+
+/// Publishes so many messages in each way with this durability; gives how many that were, and what is wrong of which.
+fn traced(durability: &str, count: usize) -> (usize, Vec<String>) {
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("trace");
+    let server = start(&data.path().join("data"), &file);
+    Http::new(&server).put("/v1/default/queues/traced", &json!({"durability": durability}));
+    let mut confirms: Vec<Sent> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                let server = &server;
+                scope.spawn(move || http_one_by_one(server, client, count))
+            })
+            .collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    confirms.push(http_pipelined(&server));
+    confirms.push(block_on(grpc(&server, "grpc-one", count, 1)));
+    // A connection for each stream: the trace tells them apart by their order.
+    confirms.push(block_on(grpc(&server, "grpc-pipelined", count, count)));
+    let pid = server.pid();
+    server.signal("TERM");
+    server.wait();
+    let trace = Trace::read(&file, pid);
+    let sent = confirms.iter().map(|sent| sent.marks.len()).sum();
+    (sent, confirms.iter().flat_map(|sent| trace.wrong(sent)).collect())
+}
+
+/// The server as a child of this process, with `strace` beside it.
+fn start(data: &Path, trace: &Path) -> Server {
+    let mut command = std::process::Command::new("strace");
+    command
+        .args(["-D", "-f", "-xx", "-yy", "-ttt", "-s", SHOWN_BYTES, "-e", CALLS, "-e", "signal=none", "-o"])
+        .arg(trace);
+    let server = posthouse();
+    // The binary under the other checks of `.ci/run`, where it runs this one.
+    let program = std::env::var_os("POSTHOUSE").unwrap_or_else(|| server.get_program().to_owned());
+    command.arg("--").arg(program);
+    for (name, value) in server.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--storage-wal-file", "4MiB"]);
+    command.arg("--data").arg(data);
+    Server::start_command(&mut command)
+}
+
+/// What one connection sent.
+struct Sent {
+    protocol: Protocol,
+    /// How the trace names the connection: the server's address, and the client's if that is known.
+    connection: String,
+    /// What tells each message from all others, in the order of their confirms.
+    marks: Vec<String>,
+}
+
+enum Protocol {
+    Http,
+    Grpc,
+}
+
+/// Ends in what no other mark goes on with.
+fn mark(way: &str, number: usize) -> String {
+    format!("<{way} {number}>")
+}
+
+/// What may be a mark, in what was written.
+fn marks(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    const LONGEST_BYTES: usize = 64;
+    let begins = data.iter().enumerate().filter(|(_, byte)| **byte == b'<').map(|(at, _)| &data[at..]);
+    begins.filter_map(|rest| {
+        let end = rest.iter().take(LONGEST_BYTES).position(|byte| *byte == b'>')?;
+        Some(&rest[..=end])
+    })
+}
+
+fn request(mark: &str) -> String {
+    let head = "POST /v1/default/queues/traced/messages HTTP/1.1\r\nHost: posthouse\r\nContent-Type: text/plain";
+    format!("{head}\r\nContent-Length: {}\r\n\r\n{mark}", mark.len())
+}
+
+fn http_one_by_one(server: &Server, client: usize, count: usize) -> Sent {
+    let marks: Vec<String> = (0..count).map(|number| mark(&format!("http-{client}"), number)).collect();
+    http(server, marks, 1)
+}
+
+fn http_pipelined(server: &Server) -> Sent {
+    http(server, (0..PIPELINED).map(|number| mark("http-pipelined", number)).collect(), PIPELINED)
+}
+
+fn http(server: &Server, marks: Vec<String>, at_once: usize) -> Sent {
+    let mut stream = raw(server);
+    let (here, there) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+    let mut answers = BufReader::new(stream.try_clone().unwrap());
+    for some in marks.chunks(at_once) {
+        let requests: String = some.iter().map(|mark| request(mark)).collect();
+        stream.write_all(requests.as_bytes()).unwrap();
+        for _ in some {
+            read_answer(&mut answers).unwrap().ok();
+        }
+    }
+    Sent { protocol: Protocol::Http, connection: format!("[{there}->{here}]"), marks }
+}
+
+/// Publishes over a connection of its own, so many frames on their way at a time.
+async fn grpc(server: &Server, way: &str, count: usize, window: usize) -> Sent {
+    let (send, frames) = mpsc::channel(window + 1);
+    let to = g::Target { to: Some(g::target::To::Queue("traced".to_owned())) };
+    let open = g::PublishOpen { to: Some(to), ..Default::default() };
+    send.send(g::PublishFrame { open: Some(open), ..Default::default() }).await.unwrap();
+    let mut client = PublisherClient::new(connect(server).await.unwrap());
+    let mut answers = client.publish_stream(ReceiverStream::new(frames)).await.unwrap().into_inner();
+    let marks: Vec<String> = (0..count).map(|number| mark(way, number)).collect();
+    let mut confirmed = 0;
+    for (number, mark) in marks.iter().enumerate() {
+        let message = types::Message::new("", mark.clone()).into();
+        send.send(g::PublishFrame { messages: vec![message], ..Default::default() }).await.unwrap();
+        let wanted = if number + 1 == count { count } else { (number + 2).saturating_sub(window) };
+        while confirmed < wanted {
+            let answer = answers.message().await.unwrap().unwrap();
+            assert!(answer.failures.is_empty(), "{:?}", answer.failures);
+            confirmed = usize::try_from(answer.confirmed).unwrap();
+        }
+    }
+    let address = server.grpc.trim_start_matches("grpc://");
+    Sent { protocol: Protocol::Grpc, connection: format!("[{address}->"), marks }
+}
+
+/// A call that wrote or synced.
+struct Call {
+    name: String,
+    /// The file or connection that it was about.
+    target: String,
+    data: Vec<u8>,
+    /// Whether the trace shows less than was to be written.
+    is_cut: bool,
+    /// Line on which it began, and the one on which it ended.
+    began: usize,
+    ended: usize,
+    /// What it gave back; negative is an error.
+    result: i64,
+}
+
+struct Trace {
+    calls: Vec<Call>,
+    /// The first write of each mark to the write-ahead log.
+    writes: HashMap<Vec<u8>, usize>,
+}
+
+impl Trace {
+    /// Waits until `strace` has written the end of this process, and reads it all.
+    fn read(file: &Path, pid: u32) -> Self {
+        let deadline = Instant::now() + PATIENCE;
+        let end = format!("{pid} ");
+        let text = loop {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            if text.lines().rev().any(|line| line.starts_with(&end) && line.contains("+++ ")) {
+                break text;
+            }
+            assert!(Instant::now() < deadline, "strace does not tell of the server's end");
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        let mut calls: Vec<Call> = Vec::new();
+        // Calls under way, by thread.
+        let mut open: HashMap<&str, usize> = HashMap::new();
+        for (at, line) in text.lines().enumerate() {
+            let Some((thread, rest)) = line.split_once(' ') else { continue };
+            // Numbers of threads are padded.
+            let Some((_time, rest)) = rest.trim_start().split_once(' ') else { continue };
+            if rest.starts_with("<... ") {
+                let call = &mut calls[open.remove(thread).unwrap()];
+                (call.ended, call.result) = (at, result(rest));
+                call.data.truncate(usize::try_from(call.result).unwrap_or(0));
+            } else if let Some((name, arguments)) = rest.split_once('(')
+                && !name.contains(' ')
+            {
+                let open_call = arguments.strip_suffix(" <unfinished ...>");
+                let mut call = call(name, open_call.unwrap_or(arguments), at);
+                if open_call.is_some() {
+                    open.insert(thread, calls.len());
+                } else {
+                    call.result = result(rest);
+                    call.data.truncate(usize::try_from(call.result).unwrap_or(0));
+                }
+                calls.push(call);
+            }
+        }
+        let mut writes = HashMap::new();
+        for (at, call) in calls.iter().enumerate() {
+            if call.name.starts_with("pwrite") && call.target.contains("/wal/") {
+                for mark in marks(&call.data) {
+                    writes.entry(mark.to_vec()).or_insert(at);
+                }
+            }
+        }
+        Self { calls, writes }
+    }
+
+    /// What is wrong with the confirms of a connection.
+    fn wrong(&self, sent: &Sent) -> Vec<String> {
+        let confirms = match sent.protocol {
+            Protocol::Http => self.http_confirms(&sent.connection),
+            Protocol::Grpc => self.grpc_confirms(&sent.connection, &sent.marks),
+        };
+        assert_eq!(confirms.len(), sent.marks.len(), "the trace does not show what came over {}", sent.connection);
+        let mut wrong = Vec::new();
+        for (mark, confirmed) in sent.marks.iter().zip(confirms) {
+            match self.synced(mark) {
+                Some(synced) if synced < confirmed => {}
+                Some(synced) => wrong.push(format!("{mark}: confirmed on line {confirmed}, synced on line {synced}")),
+                None => wrong.push(format!("{mark}: confirmed on line {confirmed}, never synced")),
+            }
+        }
+        wrong
+    }
+
+    /// The line on which the sync ended that covers the first write of this message to the write-ahead log.
+    fn synced(&self, mark: &str) -> Option<usize> {
+        let write = self.writes.get(mark.as_bytes());
+        let write = *write.unwrap_or_else(|| panic!("{mark} was confirmed, and is in no write to the write-ahead log"));
+        let (target, ended) = (&self.calls[write].target, self.calls[write].ended);
+        let is_sync = |call: &&Call| matches!(call.name.as_str(), "fdatasync" | "fsync") && call.result == 0;
+        // Calls stand in the order in which they began.
+        let later = self.calls[write..].iter().filter(is_sync);
+        later.filter(|call| call.began > ended).find(|call| call.target == *target).map(|sync| sync.ended)
+    }
+
+    /// All that was written to a connection, with the line on which each byte's call began.
+    fn written(&self, connection: &str) -> (Vec<u8>, Vec<usize>) {
+        let (mut bytes, mut lines) = (Vec::new(), Vec::new());
+        for call in self.calls.iter().filter(|call| call.target.contains(connection)) {
+            assert!(!call.is_cut, "the trace shows only a part of what was written to {connection}");
+            bytes.extend_from_slice(&call.data);
+            lines.resize(bytes.len(), call.began);
+        }
+        (bytes, lines)
+    }
+
+    /// The line of each good answer.
+    fn http_confirms(&self, connection: &str) -> Vec<usize> {
+        const HEAD: &[u8] = b"HTTP/1.1 2";
+        let (bytes, lines) = self.written(connection);
+        (0..bytes.len()).filter(|at| bytes[*at..].starts_with(HEAD)).map(|at| lines[at]).collect()
+    }
+
+    /// The line of each message's confirm. Of several connections to one address it is the one that has as many as there are messages,
+    /// in the order in which they came.
+    fn grpc_confirms(&self, address: &str, marks: &[String]) -> Vec<usize> {
+        let mut connections: Vec<&str> = Vec::new();
+        for call in self.calls.iter().filter(|call| call.target.contains(address)) {
+            if !connections.contains(&call.target.as_str()) {
+                connections.push(&call.target);
+            }
+        }
+        let nth = usize::from(marks[0].contains("pipelined"));
+        let (bytes, lines) = self.written(connections[nth]);
+        let (payload, lines) = http2_data(&bytes, &lines);
+        let mut confirms = Vec::new();
+        let mut at = 0;
+        // A gRPC message: a byte of flags, its length, itself.
+        while let Some(head) = payload.get(at..at + 5) {
+            let end = at + 5 + u32::from_be_bytes(head[1..].try_into().unwrap()) as usize;
+            let Some(message) = payload.get(at + 5..end) else { break };
+            let confirm = g::PublishConfirm::decode(message).unwrap();
+            confirms.resize(confirms.len().max(usize::try_from(confirm.confirmed).unwrap()), lines[end - 1]);
+            at = end;
+        }
+        confirms
+    }
+}
+
+/// The content of an HTTP/2 connection's DATA frames, with the lines of its bytes. (RFC 9113, section 4.1)
+fn http2_data(bytes: &[u8], lines: &[usize]) -> (Vec<u8>, Vec<usize>) {
+    const HEAD_BYTES: usize = 9;
+    const DATA: u8 = 0;
+    const PADDED: u8 = 8;
+    let (mut content, mut content_lines, mut at) = (Vec::new(), Vec::new(), 0);
+    while let Some(head) = bytes.get(at..at + HEAD_BYTES) {
+        let begin = at + HEAD_BYTES;
+        let end = begin + u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        if head[3] == DATA {
+            assert_eq!(head[4] & PADDED, 0, "a padded frame");
+            content.extend_from_slice(&bytes[begin..end]);
+            content_lines.extend_from_slice(&lines[begin..end]);
+        }
+        at = end;
+    }
+    (content, content_lines)
+}
+
+fn call(name: &str, arguments: &str, at: usize) -> Call {
+    let (target, rest) = arguments.split_at(arguments.find([',', ')']).unwrap_or(arguments.len()));
+    let target =
+        String::from_utf8_lossy(&unescaped(target.split_once('<').map_or("", |(_, target)| target))).into_owned();
+    // Text is all hexadecimal, so a quote is none of its own.
+    let data = rest.split('"').skip(1).step_by(2).flat_map(unescaped).collect();
+    Call { name: name.to_owned(), target, data, is_cut: rest.contains("\"..."), began: at, ended: at, result: 0 }
+}
+
+/// What follows the last ` = `, up to a blank. A call that the end of the process cut off has failed.
+fn result(line: &str) -> i64 {
+    line.rsplit_once(" = ")
+        .and_then(|(_, rest)| rest.split(' ').next())
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(-1)
+}
+
+/// The bytes of a text in which each may stand as `\x` and two digits.
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len() / 4);
+    let mut parts = text.split("\\x");
+    bytes.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
+    for part in parts {
+        let (digits, rest) = part.split_at(part.len().min(2));
+        bytes.push(u8::from_str_radix(digits, 16).unwrap());
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    bytes
+}
