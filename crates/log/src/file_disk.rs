@@ -106,7 +106,13 @@ impl Disk for FileDisk {
         let full = if create { self.resolve_to_change(path)? } else { self.resolve(path)? };
         let mut options = OpenOptions::new();
         options.read(true).write(may_change).create(create).truncate(false);
-        Ok(Arc::new(RealFile(options.open(full)?)))
+        match options.open(&full) {
+            // The file system became read-only. What it holds is not damaged, and who reads must not hear that it is.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem && !create => {
+                Ok(Arc::new(RealFile { file: File::open(full)?, may_change: false }))
+            }
+            file => Ok(Arc::new(RealFile { file: file?, may_change })),
+        }
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
@@ -148,13 +154,22 @@ impl Disk for FileDisk {
     }
 }
 
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    may_change: bool,
+}
+
+impl RealFile {
+    fn to_change(&self) -> io::Result<&File> {
+        if self.may_change { Ok(&self.file) } else { Err(rustix::io::Errno::ROFS.into()) }
+    }
+}
 
 impl DiskFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut got = 0;
         while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {
-            match self.0.read_at(rest, offset + got as u64) {
+            match self.file.read_at(rest, offset + got as u64) {
                 Ok(0) => break,
                 Ok(count) => got += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -165,6 +180,7 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let file = self.to_change()?;
         let mut copies = parts.to_vec();
         let mut left = copies.as_mut_slice();
         let mut at = offset;
@@ -172,7 +188,7 @@ impl DiskFile for RealFile {
         IoSlice::advance_slices(&mut left, 0);
         while !left.is_empty() {
             let now = left.get(..left.len().min(MAX_PARTS)).unwrap_or_default();
-            match rustix::io::pwritev(&self.0, now, at) {
+            match rustix::io::pwritev(file, now, at) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     at += count as u64;
@@ -186,12 +202,13 @@ impl DiskFile for RealFile {
     }
 
     fn write_bulk(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if !is_aligned(bytes, offset) || set_direct(&self.0, true).is_err() {
+        let file = self.to_change()?;
+        if !is_aligned(bytes, offset) || set_direct(file, true).is_err() {
             return self.write_at(&[IoSlice::new(bytes)], offset);
         }
         let (mut left, mut at) = (bytes, offset);
         let written = loop {
-            match rustix::io::pwrite(&self.0, left, at) {
+            match rustix::io::pwrite(file, left, at) {
                 Ok(0) => break Err(rustix::io::Errno::NOSPC),
                 Ok(count) => {
                     left = left.get(count..).unwrap_or_default();
@@ -204,7 +221,7 @@ impl DiskFile for RealFile {
                 break Ok(());
             }
         };
-        set_direct(&self.0, false)?;
+        set_direct(file, false)?;
         match written {
             // Some file systems take the flag and refuse the write; and a rest may be no longer aligned.
             Ok(()) | Err(rustix::io::Errno::INVAL) if !left.is_empty() => self.write_at(&[IoSlice::new(left)], at),
@@ -213,22 +230,22 @@ impl DiskFile for RealFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn set_len(&self, len_bytes: u64) -> io::Result<()> {
-        self.0.set_len(len_bytes)
+        self.to_change()?.set_len(len_bytes)
     }
 
     fn allocate(&self, len_bytes: u64) -> io::Result<()> {
         if len_bytes == 0 {
             return Ok(());
         }
-        reserve(&self.0, len_bytes)
+        reserve(self.to_change()?, len_bytes)
     }
 
     fn len_bytes(&self) -> io::Result<u64> {
-        self.0.metadata().map(|data| data.len())
+        self.file.metadata().map(|data| data.len())
     }
 }
 
