@@ -50,6 +50,13 @@ const PROOFS: &[Proof] = &[
         settings: &[("POSTHOUSE_PROOF_TRACED", "2000")],
     },
     Proof {
+        name: "power-cut",
+        proves: "what power cuts leave of a busy broker's files, unsynced sectors and pages lost, torn or in any order, the real binary opens, and each confirmed \
+                 message is there",
+        arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "power_cut"],
+        settings: &[("POSTHOUSE_PROOF_IMAGES", "400")],
+    },
+    Proof {
         name: "scale",
         proves: "a million messages of 1 KiB in a queue, in whatever state, cost at most 64 MiB of memory; ten million of 100 B fit in 256 MiB, \
                  ten thousand idle queues in 150 MiB; the server is ready within 3 s after kill -9",

@@ -16,6 +16,8 @@ mod kill;
 mod kill_grpc;
 mod kill_ledger;
 mod operate;
+mod power_cut;
+mod power_cut_load;
 mod quickstart;
 mod scale;
 mod serve;

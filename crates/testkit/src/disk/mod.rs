@@ -244,6 +244,27 @@ impl FaultDisk {
         Ok(())
     }
 
+    /// Writes all that the system shows into a directory of the real disk, for a process that knows no other.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn export(&self, directory: &Path) -> io::Result<()> {
+        let state = self.lock();
+        std::fs::create_dir_all(directory)?;
+        for (path, node) in state.tree.nodes() {
+            let place = directory.join(path);
+            let Node::File(id) = node else {
+                std::fs::create_dir_all(place)?;
+                continue;
+            };
+            let Some(inode) = state.inodes.get(id) else { continue };
+            let mut bytes = vec![0; usize::try_from(inode.len_bytes()).map_err(io::Error::other)?];
+            inode.read(&mut bytes, 0);
+            std::fs::write(place, bytes)?;
+        }
+        Ok(())
+    }
+
     /// Makes all that the system shows durable at once.
     pub fn settle(&self) {
         let mut state = self.lock();

@@ -316,3 +316,17 @@ fn images_of_large_files_share_what_they_did_not_change() {
     let images: Vec<FaultDisk> = (0..1000).map(|seed| disk.crash_image(CrashStyle::Torn, seed)).collect();
     assert!(images.iter().all(|image| image.lock().inodes.values().all(|inode| inode.len_bytes() == 8 << 20)));
 }
+
+#[test]
+fn an_exported_disk_is_a_directory_of_the_same_files() {
+    let disk = FaultDisk::new();
+    disk.put("a/b/file", b"what it holds").unwrap();
+    disk.put("empty", b"").unwrap();
+    file(&disk, "a/longer").set_len(5_000).unwrap();
+    let root = std::env::temp_dir().join(format!("posthouse-testkit-{}", std::process::id()));
+    disk.export(&root).unwrap();
+    let read = |path: &str| std::fs::read(root.join(path)).unwrap();
+    let (whole, empty, longer) = (read("a/b/file"), read("empty"), read("a/longer"));
+    std::fs::remove_dir_all(&root).unwrap();
+    assert_eq!((whole.as_slice(), empty.len(), longer), (&b"what it holds"[..], 0, vec![0; 5_000]));
+}

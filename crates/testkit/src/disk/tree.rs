@@ -46,6 +46,11 @@ impl Tree {
         path.as_os_str().is_empty() || self.get(path) == Some(Node::Directory)
     }
 
+    /// All names and what they stand for, parents before what they hold.
+    pub(super) fn nodes(&self) -> &BTreeMap<PathBuf, Node> {
+        &self.now
+    }
+
     /// Paths of the files of a directory, sorted.
     pub(super) fn files(&self, directory: &Path) -> Vec<PathBuf> {
         let here = |(path, node): (&PathBuf, &Node)| {
