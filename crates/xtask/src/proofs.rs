@@ -57,6 +57,20 @@ const PROOFS: &[Proof] = &[
         settings: &[("POSTHOUSE_PROOF_IMAGES", "400")],
     },
     Proof {
+        name: "disk-full",
+        proves: "on a real file system of 256 MiB that is full, publishes are refused and acknowledgements taken, space comes back, and a kill -9 \
+                 then loses nothing",
+        arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "disk_full"],
+        settings: &[],
+    },
+    Proof {
+        name: "read-only",
+        proves: "when a real file system becomes read-only under the server, nothing more is confirmed, the server says \
+                 why, and nothing that was confirmed is lost",
+        arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "read_only"],
+        settings: &[],
+    },
+    Proof {
         name: "scale",
         proves: "a million messages of 1 KiB in a queue, in whatever state, cost at most 64 MiB of memory; ten million of 100 B fit in 256 MiB, \
                  ten thousand idle queues in 150 MiB; the server is ready within 3 s after kill -9",
