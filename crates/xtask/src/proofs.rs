@@ -71,6 +71,13 @@ const PROOFS: &[Proof] = &[
         settings: &[],
     },
     Proof {
+        name: "clock-jump",
+        proves: "when the wall clock jumps, forward or back, while the real binary runs or between two runs, what is due comes, nothing \
+                 else does, and nothing is lost",
+        arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "clock_jump"],
+        settings: &[],
+    },
+    Proof {
         name: "scale",
         proves: "a million messages of 1 KiB in a queue, in whatever state, cost at most 64 MiB of memory; ten million of 100 B fit in 256 MiB, \
                  ten thousand idle queues in 150 MiB; the server is ready within 3 s after kill -9",

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bench;
+mod clock_jump;
 mod damage;
 mod disk_full;
 mod features;
