@@ -59,6 +59,12 @@ impl Http {
         Self { stream: BufReader::new(raw(server)) }
     }
 
+    /// How a trace of the server's system calls names this connection.
+    pub(crate) fn connection(&self) -> String {
+        let stream = self.stream.get_ref();
+        format!("[{}->{}]", stream.peer_addr().unwrap(), stream.local_addr().unwrap())
+    }
+
     /// Sends a request and reads its answer.
     ///
     /// # Errors

@@ -25,18 +25,18 @@ pub(crate) const PARTITIONS: u32 = 2;
 const WAL_FILE_BYTES: u64 = 32 * 1024;
 /// Calls under way at a time: they share rounds.
 const MOST_CALLS: usize = 5;
-const MOST_MESSAGES: u32 = 5;
+pub(crate) const MOST_MESSAGES: u32 = 5;
 /// Bodies of up to a few pages, so that a cut tears them.
-const MOST_BODY_BYTES: usize = 9_000;
-const MOST_SETTLED: usize = 12;
+pub(crate) const MOST_BODY_BYTES: usize = 9_000;
+pub(crate) const MOST_SETTLED: usize = 12;
 
 /// A call. Its number is its place in the list; twice that number is the mark of its begin, and one more the mark of its end.
 #[derive(Debug)]
 pub(crate) enum Call {
     /// All queues, the topic and its bindings.
     Declare,
-    /// Into these queues, through the topic if there are two. Calls of one turn are under way together.
-    Publish { turn: usize, queues: Vec<usize>, messages: Range<u32> },
+    /// Into these queues, through the topic if there are two. Calls of one turn, and of different clients, are under way together.
+    Publish { client: usize, turn: usize, queues: Vec<usize>, messages: Range<u32> },
     /// Messages of a queue that were handed out.
     Settle { queue: usize, acked: Vec<u32>, rejected: Vec<u32> },
 }
@@ -160,7 +160,7 @@ impl Load {
             message
         });
         let made = made.collect();
-        (self.begin(Call::Publish { turn, queues, messages }), to, made)
+        (self.begin(Call::Publish { client: 0, turn, queues, messages }), to, made)
     }
 
     /// Takes what a queue hands out, and says what becomes of it.
@@ -186,7 +186,7 @@ impl Load {
 }
 
 /// A message's number, and noise of which no part looks like another.
-fn body_of(number: u32, noise_bytes: usize) -> String {
+pub(crate) fn body_of(number: u32, noise_bytes: usize) -> String {
     let mut rng = Rng::with_seed(u64::from(number));
     let noise: String = (0..noise_bytes).map(|_| rng.alphanumeric()).collect();
     format!("{number} {noise}")

@@ -1,13 +1,8 @@
 //! What the server tells the system, in order: a confirm goes to its socket after the sync that covers its message. A kill keeps the page
 //! cache and would not notice the difference.
-//!
-//! `strace` stops a thread at each call and writes a line before the thread goes on, so the order of lines is the order of things: a call
-//! that began on a later line than another ended on began after it.
 
 use std::collections::HashMap;
 use std::io::{BufReader, Write};
-use std::path::Path;
-use std::time::{Duration, Instant};
 
 use api::grpc as g;
 use api::grpc::publisher_client::PublisherClient;
@@ -16,15 +11,15 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::harness::{PATIENCE, Server, posthouse};
+use crate::harness::Server;
 use crate::http::{Http, raw, read_answer};
 use crate::kill_grpc::{block_on, connect};
+use crate::trace::{self, Call, Trace};
 
 /// Writes and syncs of every kind, whichever of them the server uses.
 const CALLS: &str =
     "trace=write,writev,pwrite64,pwritev,pwritev2,fdatasync,fsync,sync_file_range,sendto,sendmsg,sendmmsg";
-/// Longest buffer that the trace shows. A write to a socket that is cut fails the test; one to a file loses what it might have shown.
-const SHOWN_BYTES: &str = "131072";
+const FLAGS: [&str; 6] = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--storage-wal-file", "4MiB"];
 /// Connections that publish at the same time and wait for each answer.
 const CLIENTS: usize = 3;
 /// Requests that are sent before the first answer is read.
@@ -56,7 +51,7 @@ fn a_confirm_that_follows_no_sync_is_found() {
 fn traced(durability: &str, count: usize) -> (usize, Vec<String>) {
     let data = tempfile::tempdir().unwrap();
     let file = data.path().join("trace");
-    let server = start(&data.path().join("data"), &file);
+    let server = trace::start(&data.path().join("data"), &file, CALLS, &FLAGS);
     Http::new(&server).put("/v1/default/queues/traced", &json!({"durability": durability}));
     let mut confirms: Vec<Sent> = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
@@ -74,30 +69,9 @@ fn traced(durability: &str, count: usize) -> (usize, Vec<String>) {
     let pid = server.pid();
     server.signal("TERM");
     server.wait();
-    let trace = Trace::read(&file, pid);
+    let trace = Marked::new(Trace::read(&file, pid));
     let sent = confirms.iter().map(|sent| sent.marks.len()).sum();
     (sent, confirms.iter().flat_map(|sent| trace.wrong(sent)).collect())
-}
-
-/// The server as a child of this process, with `strace` beside it.
-fn start(data: &Path, trace: &Path) -> Server {
-    let mut command = std::process::Command::new("strace");
-    command
-        .args(["-D", "-f", "-xx", "-yy", "-ttt", "-s", SHOWN_BYTES, "-e", CALLS, "-e", "signal=none", "-o"])
-        .arg(trace);
-    let server = posthouse();
-    // The binary under the other checks of `.ci/run`, where it runs this one.
-    let program = std::env::var_os("POSTHOUSE").unwrap_or_else(|| server.get_program().to_owned());
-    command.arg("--").arg(program);
-    for (name, value) in server.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command.args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--storage-wal-file", "4MiB"]);
-    command.arg("--data").arg(data);
-    Server::start_command(&mut command)
 }
 
 /// What one connection sent.
@@ -181,80 +155,30 @@ async fn grpc(server: &Server, way: &str, count: usize, window: usize) -> Sent {
     Sent { protocol: Protocol::Grpc, connection: format!("[{address}->"), marks }
 }
 
-/// A call that wrote or synced.
-struct Call {
-    name: String,
-    /// The file or connection that it was about.
-    target: String,
-    data: Vec<u8>,
-    /// Whether the trace shows less than was to be written.
-    is_cut: bool,
-    /// Line on which it began, and the one on which it ended.
-    began: usize,
-    ended: usize,
-    /// What it gave back; negative is an error.
-    result: i64,
-}
-
-struct Trace {
-    calls: Vec<Call>,
+/// A trace, and where the messages stand in it.
+struct Marked {
+    trace: Trace,
     /// The first write of each mark to the write-ahead log.
     writes: HashMap<Vec<u8>, usize>,
 }
 
-impl Trace {
-    /// Waits until `strace` has written the end of this process, and reads it all.
-    fn read(file: &Path, pid: u32) -> Self {
-        let deadline = Instant::now() + PATIENCE;
-        let end = format!("{pid} ");
-        let text = loop {
-            let text = std::fs::read_to_string(file).unwrap_or_default();
-            if text.lines().rev().any(|line| line.starts_with(&end) && line.contains("+++ ")) {
-                break text;
-            }
-            assert!(Instant::now() < deadline, "strace does not tell of the server's end");
-            std::thread::sleep(Duration::from_millis(50));
-        };
-        let mut calls: Vec<Call> = Vec::new();
-        // Calls under way, by thread.
-        let mut open: HashMap<&str, usize> = HashMap::new();
-        for (at, line) in text.lines().enumerate() {
-            let Some((thread, rest)) = line.split_once(' ') else { continue };
-            // Numbers of threads are padded.
-            let Some((_time, rest)) = rest.trim_start().split_once(' ') else { continue };
-            if rest.starts_with("<... ") {
-                let call = &mut calls[open.remove(thread).unwrap()];
-                (call.ended, call.result) = (at, result(rest));
-                call.data.truncate(usize::try_from(call.result).unwrap_or(0));
-            } else if let Some((name, arguments)) = rest.split_once('(')
-                && !name.contains(' ')
-            {
-                let open_call = arguments.strip_suffix(" <unfinished ...>");
-                let mut call = call(name, open_call.unwrap_or(arguments), at);
-                if open_call.is_some() {
-                    open.insert(thread, calls.len());
-                } else {
-                    call.result = result(rest);
-                    call.data.truncate(usize::try_from(call.result).unwrap_or(0));
-                }
-                calls.push(call);
-            }
-        }
+impl Marked {
+    fn new(trace: Trace) -> Self {
         let mut writes = HashMap::new();
-        for (at, call) in calls.iter().enumerate() {
+        for (at, call) in trace.calls.iter().enumerate() {
             if call.name.starts_with("pwrite") && call.target.contains("/wal/") {
                 for mark in marks(&call.data) {
                     writes.entry(mark.to_vec()).or_insert(at);
                 }
             }
         }
-        Self { calls, writes }
+        Self { trace, writes }
     }
 
     /// What is wrong with the confirms of a connection.
     fn wrong(&self, sent: &Sent) -> Vec<String> {
         let confirms = match sent.protocol {
-            Protocol::Http => self.http_confirms(&sent.connection),
+            Protocol::Http => self.trace.http_confirms(&sent.connection),
             Protocol::Grpc => self.grpc_confirms(&sent.connection, &sent.marks),
         };
         assert_eq!(confirms.len(), sent.marks.len(), "the trace does not show what came over {}", sent.connection);
@@ -273,42 +197,24 @@ impl Trace {
     fn synced(&self, mark: &str) -> Option<usize> {
         let write = self.writes.get(mark.as_bytes());
         let write = *write.unwrap_or_else(|| panic!("{mark} was confirmed, and is in no write to the write-ahead log"));
-        let (target, ended) = (&self.calls[write].target, self.calls[write].ended);
+        let (target, ended) = (&self.trace.calls[write].target, self.trace.calls[write].ended);
         let is_sync = |call: &&Call| matches!(call.name.as_str(), "fdatasync" | "fsync") && call.result == 0;
         // Calls stand in the order in which they began.
-        let later = self.calls[write..].iter().filter(is_sync);
+        let later = self.trace.calls[write..].iter().filter(is_sync);
         later.filter(|call| call.began > ended).find(|call| call.target == *target).map(|sync| sync.ended)
-    }
-
-    /// All that was written to a connection, with the line on which each byte's call began.
-    fn written(&self, connection: &str) -> (Vec<u8>, Vec<usize>) {
-        let (mut bytes, mut lines) = (Vec::new(), Vec::new());
-        for call in self.calls.iter().filter(|call| call.target.contains(connection)) {
-            assert!(!call.is_cut, "the trace shows only a part of what was written to {connection}");
-            bytes.extend_from_slice(&call.data);
-            lines.resize(bytes.len(), call.began);
-        }
-        (bytes, lines)
-    }
-
-    /// The line of each good answer.
-    fn http_confirms(&self, connection: &str) -> Vec<usize> {
-        const HEAD: &[u8] = b"HTTP/1.1 2";
-        let (bytes, lines) = self.written(connection);
-        (0..bytes.len()).filter(|at| bytes[*at..].starts_with(HEAD)).map(|at| lines[at]).collect()
     }
 
     /// The line of each message's confirm. Of several connections to one address it is the one that has as many as there are messages,
     /// in the order in which they came.
     fn grpc_confirms(&self, address: &str, marks: &[String]) -> Vec<usize> {
         let mut connections: Vec<&str> = Vec::new();
-        for call in self.calls.iter().filter(|call| call.target.contains(address)) {
+        for call in self.trace.calls.iter().filter(|call| call.target.contains(address)) {
             if !connections.contains(&call.target.as_str()) {
                 connections.push(&call.target);
             }
         }
         let nth = usize::from(marks[0].contains("pipelined"));
-        let (bytes, lines) = self.written(connections[nth]);
+        let (bytes, lines) = self.trace.written(connections[nth]);
         let (payload, lines) = http2_data(&bytes, &lines);
         let mut confirms = Vec::new();
         let mut at = 0;
@@ -341,34 +247,4 @@ fn http2_data(bytes: &[u8], lines: &[usize]) -> (Vec<u8>, Vec<usize>) {
         at = end;
     }
     (content, content_lines)
-}
-
-fn call(name: &str, arguments: &str, at: usize) -> Call {
-    let (target, rest) = arguments.split_at(arguments.find([',', ')']).unwrap_or(arguments.len()));
-    let target =
-        String::from_utf8_lossy(&unescaped(target.split_once('<').map_or("", |(_, target)| target))).into_owned();
-    // Text is all hexadecimal, so a quote is none of its own.
-    let data = rest.split('"').skip(1).step_by(2).flat_map(unescaped).collect();
-    Call { name: name.to_owned(), target, data, is_cut: rest.contains("\"..."), began: at, ended: at, result: 0 }
-}
-
-/// What follows the last ` = `, up to a blank. A call that the end of the process cut off has failed.
-fn result(line: &str) -> i64 {
-    line.rsplit_once(" = ")
-        .and_then(|(_, rest)| rest.split(' ').next())
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(-1)
-}
-
-/// The bytes of a text in which each may stand as `\x` and two digits.
-fn unescaped(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len() / 4);
-    let mut parts = text.split("\\x");
-    bytes.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
-    for part in parts {
-        let (digits, rest) = part.split_at(part.len().min(2));
-        bytes.push(u8::from_str_radix(digits, 16).unwrap());
-        bytes.extend_from_slice(rest.as_bytes());
-    }
-    bytes
 }
