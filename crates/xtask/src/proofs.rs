@@ -65,7 +65,7 @@ const PROOFS: &[Proof] = &[
     },
     Proof {
         name: "read-only",
-        proves: "when a real file system becomes read-only under the server, nothing more is confirmed, the server says \
+        proves: "when a real file system becomes read-only under the server, or its device fails, nothing more is confirmed, the server says \
                  why, and nothing that was confirmed is lost",
         arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "read_only"],
         settings: &[],

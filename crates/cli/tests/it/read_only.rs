@@ -1,8 +1,9 @@
-//! A real file system that becomes read-only under the server, as ext4 does when it meets an error: nothing more is confirmed, the server says
-//! why, and once it is mounted anew everything that was confirmed is there.
+//! A real file system that becomes read-only under the server, as ext4 does when it meets an error, and one whose device fails what is written
+//! to it: nothing more is confirmed, the server says why, and once the disk is well again everything that was confirmed is there.
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -77,16 +78,74 @@ fn a_disk_that_becomes_read_only_confirms_nothing_more_and_has_lost_nothing_when
     assert!(known.confirmed.len() > known.acked.len() && !known.acked.is_empty(), "without work nothing is proved");
 }
 
+/// Of the device that says more than it has.
+const THIN_BYTES: u64 = 256 * 1024 * 1024;
+const ROOM_BYTES: u64 = 48 * 1024 * 1024;
+const LARGE_BODY_BYTES: usize = 64 * 1024;
+
+#[test]
+#[ignore = "mounts a file system: `cargo xtask proofs read-only`"]
+fn a_device_that_fails_under_its_file_system_has_lost_nothing_that_was_confirmed_when_it_is_back() {
+    let disk = Disk::thin(THIN_BYTES, ROOM_BYTES);
+    let data = disk.place().join("data");
+    let server = start(&data);
+    let mut http = Http::new(&server);
+    http.put("/v1/default/queues/q", &json!({"lease_ms": 600_000}));
+    let known = Mutex::new(Known::default());
+    std::thread::scope(|scope| {
+        for client in 0..PUBLISHERS {
+            let (server, known) = (&server, &known);
+            scope.spawn(move || {
+                let found = publish_until_refused(server, client * 100_000);
+                known.lock().unwrap().add(found);
+            });
+        }
+    });
+    check_failed(&server);
+    server.signal("TERM");
+    let (code, log) = server.wait();
+    assert!(code == Some(0) && says_why(&log) && !log.contains("panicked"), "{code:?}: {log}");
+    disk.make_room(THIN_BYTES);
+    disk.mount_again();
+    let server = start(&data);
+    let known = known.into_inner().unwrap();
+    check_found(&mut Http::new(&server), &known);
+    let why = log.lines().find(|line| says_why(line)).unwrap();
+    println!("{} confirmed, {} in doubt; what failed first: {why}", known.confirmed.len(), known.in_doubt.len());
+    assert!(!known.confirmed.is_empty(), "without work nothing is proved");
+}
+
+/// With large bodies, until one is refused: new room is needed for each.
+fn publish_until_refused(server: &Server, first: u64) -> Known {
+    let (mut http, mut known) = (Http::new(server), Known::default());
+    for n in first.. {
+        let body = json!({"messages": [{"headers": {"n": n}, "text": "x".repeat(LARGE_BODY_BYTES)}]}).to_string();
+        let answer = http.call("POST", "/v1/default/queues/q/messages", BATCH, body.as_bytes()).unwrap();
+        match answer.status {
+            200..300 => drop(known.confirmed.insert(n)),
+            500 => {
+                assert_eq!(answer.problem(500).0, "outcome-unknown");
+                known.in_doubt.insert(n);
+            }
+            _ => {
+                assert_eq!(answer.problem(503).0, "storage-failed");
+                break;
+            }
+        }
+    }
+    known
+}
+
 /// Publishes and consumes until the file system fails under it, and a little longer.
 fn load(server: &Server, disk: &Disk, first: u64) -> Known {
-    // Set once nothing can be written any more.
-    let is_over = AtomicBool::new(false);
+    // Set once nothing can be written any more, and once the server has said so.
+    let (is_over, is_known) = (AtomicBool::new(false), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        let is_over = &is_over;
+        let (is_over, is_known) = (&is_over, &is_known);
         let mut clients: Vec<_> = (0..PUBLISHERS)
-            .map(|client| scope.spawn(move || publish(server, first + client * 100_000, is_over)))
+            .map(|client| scope.spawn(move || publish(server, first + client * 100_000, is_over, is_known)))
             .collect();
-        clients.push(scope.spawn(move || consume(server, is_over)));
+        clients.push(scope.spawn(move || consume(server, is_over, is_known)));
         std::thread::sleep(LOAD);
         disk.become_read_only();
         is_over.store(true, Ordering::SeqCst);
@@ -99,7 +158,7 @@ fn load(server: &Server, disk: &Disk, first: u64) -> Known {
 }
 
 /// Until a call that began when nothing could be written any more was refused.
-fn publish(server: &Server, first: u64, is_over: &AtomicBool) -> Known {
+fn publish(server: &Server, first: u64, is_over: &AtomicBool, is_known: &AtomicBool) -> Known {
     let (mut http, mut known) = (Http::new(server), Known::default());
     for call in 0.. {
         let numbers = first + call * BATCH_MESSAGES..first + (call + 1) * BATCH_MESSAGES;
@@ -120,6 +179,7 @@ fn publish(server: &Server, first: u64, is_over: &AtomicBool) -> Known {
         } else {
             // Refused: it must not be there.
             assert_eq!(answer.problem(503).0, "storage-failed");
+            is_known.store(true, Ordering::SeqCst);
             if was_over {
                 break;
             }
@@ -129,22 +189,22 @@ fn publish(server: &Server, first: u64, is_over: &AtomicBool) -> Known {
 }
 
 /// Takes and acknowledges until that is refused.
-fn consume(server: &Server, is_over: &AtomicBool) -> Known {
+fn consume(server: &Server, is_over: &AtomicBool, is_known: &AtomicBool) -> Known {
     let (mut http, mut known) = (Http::new(server), Known::default());
     loop {
-        let was_over = is_over.load(Ordering::SeqCst);
+        let was_known = is_known.load(Ordering::SeqCst);
         let wanted = json!({"max": TAKEN, "wait_ms": 50}).to_string();
         let answer = http.call("POST", "/v1/default/queues/q/receive", JSON, wanted.as_bytes()).unwrap();
         if answer.status != 200 {
             assert_eq!(answer.problem(503).0, "storage-failed");
-            if was_over {
+            if was_known {
                 return known;
             }
             continue;
         }
         let answer = answer.ok();
         let deliveries = answer["deliveries"].as_array().unwrap();
-        assert!(!was_over || deliveries.is_empty(), "what cannot be acknowledged is handed out");
+        assert!(!was_known, "what cannot be acknowledged is handed out");
         // Half of them, so that some wait at the end.
         let taken: Vec<&Value> = deliveries.iter().step_by(2).collect();
         let acks: Vec<Value> = taken.iter().map(|one| json!({"receipt": one["receipt"], "action": "ack"})).collect();
@@ -162,9 +222,9 @@ fn consume(server: &Server, is_over: &AtomicBool) -> Known {
     }
 }
 
-/// The system's words: the first for a call that came after, the second for one that the failure met under way.
+/// The system's words: the first for a call that came after, the others for one that the failure met under way.
 fn says_why(text: &str) -> bool {
-    text.contains("Read-only file system") || text.contains("Input/output error")
+    ["Read-only file system", "Input/output error", "No space left on device"].iter().any(|why| text.contains(why))
 }
 
 /// A server whose disk became read-only lives, says so everywhere, and takes nothing.
