@@ -84,7 +84,7 @@ fn declare(server: &Server) -> (String, usize) {
 fn publish(server: &Server, client: usize, seed: u64, deadline: Instant) -> Client {
     let mut rng = Rng::with_seed(seed ^ client as u64);
     let mut http = Http::new(server);
-    let (queues, path) = if client % 2 == 0 {
+    let (queues, path) = if client.is_multiple_of(2) {
         (vec![0], format!("/v1/default/queues/{}/messages", QUEUES[0]))
     } else {
         (vec![1, 2], format!("/v1/default/topics/{TOPIC}/messages"))
