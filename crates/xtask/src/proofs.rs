@@ -40,13 +40,13 @@ const PROOFS: &[Proof] = &[
     Proof {
         name: "kill-9",
         proves: "the real binary, killed in a loop under load through HTTP and gRPC at once, keeps each confirmed message and each dead letter",
-        arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "kill"],
+        arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "kill::"],
         settings: &[("POSTHOUSE_PROOF_KILLS", "200")],
     },
     Proof {
         name: "syscalls",
         proves: "in a trace of the real binary's system calls, each confirm on a socket follows the fdatasync that covers its message",
-        arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "syscalls"],
+        arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "syscalls::"],
         settings: &[("POSTHOUSE_PROOF_TRACED", "2000")],
     },
     Proof {
@@ -60,21 +60,32 @@ const PROOFS: &[Proof] = &[
         name: "disk-full",
         proves: "on a real file system of 256 MiB that is full, publishes are refused and acknowledgements taken, space comes back, and a kill -9 \
                  then loses nothing",
-        arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "disk_full"],
+        arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "disk_full::"],
         settings: &[],
     },
     Proof {
         name: "read-only",
         proves: "when a real file system becomes read-only under the server, or its device fails, nothing more is confirmed, the server says \
                  why, and nothing that was confirmed is lost",
-        arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "read_only"],
+        arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "read_only::"],
         settings: &[],
     },
     Proof {
         name: "clock-jump",
         proves: "when the wall clock jumps, forward or back, while the real binary runs or between two runs, what is due comes, nothing \
                  else does, and nothing is lost",
-        arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "clock_jump"],
+        arguments: &[
+            "test",
+            "--release",
+            "-p",
+            "cli",
+            "--test",
+            "it",
+            "--",
+            "--ignored",
+            "--nocapture",
+            "clock_jump::",
+        ],
         settings: &[],
     },
     Proof {

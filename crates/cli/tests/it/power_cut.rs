@@ -33,9 +33,10 @@ fn a_power_cut_at_any_moment_leaves_what_was_confirmed_to_the_real_binary() {
 #[test]
 fn a_confirm_before_its_sync_is_found_by_a_power_cut() {
     let recording = record(7, 25, Some(DurabilityConfig::Os));
-    let images = images_of(&recording, &mut Rng::with_seed(7), 8);
-    let losses = images.iter().filter(|image| image.look_at(&recording.calls).is_err()).count();
-    assert!(losses > 0, "the engine seems to sync where it need not");
+    let images = images_of(&recording, &mut Rng::with_seed(7), 40);
+    // About every third has lost something.
+    let is_found = images.iter().rev().any(|image| image.look_at(&recording.calls).is_err());
+    assert!(is_found, "the engine seems to sync where it need not");
 }
 
 #[test]
