@@ -9,6 +9,7 @@ use std::time::Duration;
 use types::{Epoch, LogId, Offset, Timestamp};
 
 use crate::batch::RecordBatch;
+use crate::{Backup, BackupError};
 
 /// An engine that keeps logs. Handles are shared by reference; every call may come from any thread.
 pub trait Log: Send + Sync + 'static {
@@ -66,6 +67,16 @@ pub trait Log: Send + Sync + 'static {
     /// Why nothing is written any more, if a write or sync failed. Asked before each delivery: it costs next to nothing while all is well.
     fn poisoned(&self) -> Option<String> {
         self.engine_state().poisoned
+    }
+
+    /// Begins a consistent copy of all logs: everything that was confirmed before this call is in it, every commit whole or not at all, at one place
+    /// of the order in which they ended. Nothing waits for it, and what changes meanwhile is not in it. `now` is noted in it.
+    ///
+    /// # Errors
+    /// See [`BackupError`]; there is one backup at a time.
+    fn backup(&self, now: Timestamp) -> Result<Box<dyn Backup>, BackupError> {
+        let _ = now;
+        Err(BackupError::Unsupported)
     }
 
     /// Applies retention and compaction, moves what is due, at this wall-clock time. The owner calls it every second or so; it returns soon
@@ -448,6 +459,8 @@ pub struct EngineState {
     pub wal_files: u64,
     /// Segment files.
     pub segments: u64,
+    /// The backup that is being read, if there is one.
+    pub backup: Option<BackupState>,
     /// Histogram of the time of one sync: counts by [`EngineState::LATENCY_BOUNDS_US`], the last for all above.
     pub sync_us: [u64; 16],
     /// Sum of all syncs' times, in microseconds.
@@ -462,6 +475,17 @@ impl EngineState {
     /// Upper bounds of the latency histograms' buckets, in microseconds; one more bucket takes what is above.
     pub const LATENCY_BOUNDS_US: [u64; 15] =
         [50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 102_400, 409_600, 1_638_400, 6_553_600];
+}
+
+/// How far a backup is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackupState {
+    /// Bytes of its files that were read.
+    pub read_bytes: u64,
+    /// Bytes of all its files.
+    pub total_bytes: u64,
+    /// Bytes on the disk that are kept only for it; at most what it has.
+    pub held_bytes: u64,
 }
 
 /// Damage in the engine's files.

@@ -6,20 +6,25 @@
 //!
 //! Architecture invariant: this crate knows no queue, topic or protocol, and no async runtime.
 
+mod backup;
 pub mod batch;
 mod embedded;
 mod engine;
 mod file_disk;
 mod memory;
 
+pub use backup::{
+    ArchiveError, Backup, BackupError, Checked, Manifest, ManifestFile, RestoreError, check as check_backup,
+    restore as restore_backup,
+};
 pub use embedded::{
     DumpItem, EmbeddedLog, EmbeddedOptions, FilePurpose, FileReport, LogReport, Round, StartError, VerifyReport, dump,
     verify,
 };
 pub use engine::{
-    Append, Capabilities, Cleanup, Commit, CommitOutcome, Completion, Durability, EngineState, Entry, Fault,
-    KeySummary, Live, Log, LogConfig, LogState, OpenError, Opened, Operation, ReadError, ReadLimit, Refusal, Target,
-    Written,
+    Append, BackupState, Capabilities, Cleanup, Commit, CommitOutcome, Completion, Durability, EngineState, Entry,
+    Fault, KeySummary, Live, Log, LogConfig, LogState, OpenError, Opened, Operation, ReadError, ReadLimit, Refusal,
+    Target, Written,
 };
 pub use file_disk::{FileDisk, FileDiskError};
 pub use memory::{MemoryLimits, MemoryLog};

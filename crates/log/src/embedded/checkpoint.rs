@@ -93,7 +93,23 @@ impl Snapshot {
         self.logs.iter().flat_map(|log| log.extents.iter().map(|extent| extent.segment))
     }
 
-    fn encode(mut self) -> Vec<u8> {
+    /// How far the write-ahead log is in it.
+    pub(super) fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Logs, and live records of all of them.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.logs.len() as u64, self.logs.iter().fold(0, |sum, log| sum.saturating_add(log.records)))
+    }
+
+    /// What is damaged, in words.
+    pub(super) fn faults(&self) -> impl Iterator<Item = String> + '_ {
+        self.faults.iter().map(|fault| format!("{}: {}", fault.place, fault.what))
+    }
+
+    /// The checkpoint's bytes.
+    pub(super) fn encode(mut self) -> Vec<u8> {
         let mut body = Vec::new();
         put_varint(&mut body, u64::from(self.boot));
         for word in [self.position.seq, self.position.pos, self.position.round, self.oldest_seq, self.next_segment] {
@@ -217,13 +233,17 @@ pub(super) fn path_of(number: u64) -> PathBuf {
     PathBuf::from(format!("{NAME}{number:08}"))
 }
 
+/// The number in a checkpoint's name.
+pub(super) fn number_of(path: &Path) -> Option<u64> {
+    path.to_str()?.strip_prefix(NAME)?.parse().ok()
+}
+
 /// The numbers of the checkpoints that are there, the newest first.
 ///
 /// # Errors
 /// The operating system's.
 pub(super) fn list(disk: &dyn Disk) -> io::Result<Vec<u64>> {
-    let number = |path: PathBuf| path.to_str()?.strip_prefix(NAME)?.parse().ok();
-    let mut numbers: Vec<u64> = disk.list(Path::new(ROOT))?.into_iter().filter_map(number).collect();
+    let mut numbers: Vec<u64> = disk.list(Path::new(ROOT))?.iter().filter_map(|path| number_of(path)).collect();
     numbers.sort_unstable();
     numbers.reverse();
     Ok(numbers)

@@ -1,7 +1,7 @@
 //! What the engine's threads and callers share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use types::disk::Disk;
@@ -14,14 +14,16 @@ use super::intake::{Head, Intake, Pending, Stage, needs_keys};
 use super::keys::KeyHasher;
 use super::maintenance::Upkeep;
 use super::options::EmbeddedOptions;
+use super::pin::Pin;
 use super::published::Published;
 use super::stats::{Stats, instant};
 use super::wal::WalSet;
-use crate::{CommitOutcome, Completion, EngineState, Fault, Refusal};
+use crate::{BackupState, CommitOutcome, Completion, EngineState, Fault, Refusal};
 
 /// The engine without its threads.
 ///
 /// Locks are taken in this order, and none is held while a completion is called: `upkeep`, `writer`, `intake`, `published`, `wal`.
+/// Nothing is locked under `pin`.
 pub(super) struct Core {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) options: EmbeddedOptions,
@@ -38,6 +40,8 @@ pub(super) struct Core {
     pub(super) published: RwLock<Published>,
     pub(super) wal: Mutex<WalSet>,
     pub(super) upkeep: Mutex<Upkeep>,
+    /// The copy that is under way, if any: whoever reads it owns the pin.
+    pub(super) pin: Mutex<Weak<Pin>>,
     /// Set to wake the maintenance thread.
     pub(super) alarm: Mutex<Alarm>,
     pub(super) alarm_rang: Condvar,
@@ -207,6 +211,11 @@ impl Core {
             written_bytes: self.stats.written_bytes.load(Ordering::Relaxed),
             waiting_bytes,
             wal_files: self.wal.lock().in_use.len() as u64,
+            backup: self.copy_state().map(|(read_bytes, total_bytes, held_bytes)| BackupState {
+                read_bytes,
+                total_bytes,
+                held_bytes,
+            }),
             segments,
             sync_us,
             sync_us_sum,
@@ -217,6 +226,7 @@ impl Core {
 
     /// Writes the last checkpoint. Nothing is queued any more when this is called.
     pub(super) fn close(&self) {
+        self.give_up_copy("the storage was closed");
         let mut upkeep = self.upkeep.lock();
         let was_open = {
             let mut intake = self.intake.lock();

@@ -28,6 +28,9 @@ pub enum StartError {
         /// A file that is there.
         file: String,
     },
+    /// A restore of a backup into the directory has not ended.
+    #[error("a restore into this directory has not ended; run `posthouse restore` again")]
+    Restoring,
     /// So much is missing that the state of no log is known.
     #[error("the data directory is damaged: {place}: {what}; `posthouse log verify` says more")]
     Damaged {

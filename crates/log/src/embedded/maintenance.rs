@@ -20,7 +20,7 @@ const MOST_FREE_FILES: usize = 2;
 const MOST_MOVES: usize = 16;
 
 /// What only upkeep knows. Its lock is held during the work.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Upkeep {
     /// The newest checkpoint's number.
     pub(super) checkpoint: u64,
@@ -30,6 +30,8 @@ pub(super) struct Upkeep {
     pub(super) doomed: Vec<u64>,
     /// Segments that are damaged and cannot be rewritten.
     pub(super) stuck: Vec<u64>,
+    /// Write-ahead files that are out of use, but that a copy under way still reads.
+    pub(super) held: Vec<Arc<WalFile>>,
     /// The last checkpoint failed for want of space.
     pub(super) owes_checkpoint: bool,
 }
@@ -42,6 +44,7 @@ impl Core {
             return;
         }
         self.look_at_space();
+        self.relieve_full_disk();
         let done = self.maintain_files(&mut upkeep);
         // IMPORTANT: before the engine is poisoned, or the completions of what waits would be called under the lock.
         drop(upkeep);
@@ -67,6 +70,7 @@ impl Core {
     }
 
     fn maintain_files(&self, upkeep: &mut Upkeep) -> io::Result<()> {
+        self.settle_held(upkeep)?;
         let prepared = self.prepare_file();
         let lacks_file = match &prepared {
             Ok(()) => false,
@@ -85,7 +89,7 @@ impl Core {
         }
         let is_changed = self.drop_dead_segments(upkeep);
         let is_changed = self.rewrite_segment(upkeep)? || is_changed;
-        if is_changed || upkeep.owes_checkpoint || !upkeep.doomed.is_empty() {
+        if is_changed || upkeep.owes_checkpoint || self.has_doomed(upkeep) {
             self.write_checkpoint(upkeep)?;
         }
         Ok(())
@@ -143,13 +147,17 @@ impl Core {
         self.drop_doomed(upkeep, &used)?;
         let retired = self.wal.lock().retire_below(oldest_seq);
         for file in retired {
-            self.recycle(file)?;
+            if let Some(file) = self.hold(upkeep, file) {
+                self.recycle(file)?;
+            }
         }
-        Ok(())
+        self.settle_held(upkeep)
     }
 
     fn drop_doomed(&self, upkeep: &mut Upkeep, used: &[u64]) -> io::Result<()> {
-        let is_unused = |id: &u64| used.binary_search(id).is_err();
+        let pin = self.pinned();
+        let is_held = |id: &u64| pin.as_ref().is_some_and(|pin| pin.segment(*id).is_some());
+        let is_unused = |id: &u64| used.binary_search(id).is_err() && !is_held(id);
         let gone: Vec<u64> = upkeep.doomed.iter().copied().filter(is_unused).collect();
         for id in &gone {
             self.disk.remove(&segment::path_of(*id))?;

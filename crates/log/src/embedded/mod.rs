@@ -13,6 +13,7 @@ mod codec;
 mod committer;
 mod committer_thread;
 mod compaction;
+mod copy;
 mod core;
 mod dead;
 mod draft;
@@ -29,6 +30,7 @@ mod mover;
 mod number_map;
 mod offline;
 mod options;
+mod pin;
 mod published;
 mod read;
 mod recent;
@@ -44,6 +46,7 @@ mod start;
 mod stats;
 mod wal;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
@@ -57,14 +60,26 @@ use self::core::Core;
 use self::draft::{Action, Draft};
 use self::intake::{Stage, granted_epoch};
 use crate::{
-    Capabilities, Commit, CommitOutcome, Completion, EngineState, Entry, KeySummary, Log, LogState, OpenError, Opened,
-    ReadError, ReadLimit, Refusal, Written,
+    Backup, BackupError, Capabilities, Commit, CommitOutcome, Completion, EngineState, Entry, KeySummary, Log,
+    LogState, OpenError, Opened, ReadError, ReadLimit, Refusal, Written,
 };
 
 pub use self::committer::Round;
 pub use self::error::StartError;
 pub use self::offline::{DumpItem, FilePurpose, FileReport, LogReport, VerifyReport, dump, verify};
 pub use self::options::EmbeddedOptions;
+pub(crate) use self::start::{FORMAT, FORMAT_FILE};
+
+/// Where the files are, but for the few in the data directory itself.
+pub(crate) const DIRECTORIES: [&str; 2] = [wal::WAL_DIR, segment::SEGMENT_DIR];
+
+/// Whether this is a name that the engine gives to files with data.
+pub(crate) fn is_data_file(path: &Path) -> bool {
+    let numbered = |directory: &str, extension| {
+        path.parent() == Some(Path::new(directory)) && wal::number_of(path, extension).is_some()
+    };
+    numbered(wal::WAL_DIR, "wal") || numbered(segment::SEGMENT_DIR, "seg") || checkpoint::number_of(path).is_some()
+}
 
 /// How often an engine without threads makes room for a commit of its own.
 const MANUAL_TRIES: usize = 64;
@@ -249,6 +264,10 @@ impl Log for EmbeddedLog {
         self.core.state()
     }
 
+    fn backup(&self, now: Timestamp) -> Result<Box<dyn Backup>, BackupError> {
+        self.core.begin_copy(now)
+    }
+
     fn maintain(&self, now: Timestamp) {
         self.core.maintain(now);
     }
@@ -263,6 +282,7 @@ impl Log for EmbeddedLog {
 impl Drop for EmbeddedLog {
     /// Stops the threads once what waits is written. No checkpoint is written: that is what `close` is for.
     fn drop(&mut self) {
+        self.core.give_up_copy("the storage was closed");
         if self.core.options.threads {
             self.stop_threads();
         }

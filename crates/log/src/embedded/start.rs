@@ -2,9 +2,9 @@
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use types::LogId;
@@ -28,11 +28,13 @@ use super::segment::{self, SEGMENT_DIR};
 use super::stats::Stats;
 use super::wal::{WAL_DIR, WalFile, WalSet};
 use crate::CommitOutcome;
+use crate::backup::RESTORING_FILE;
 
-const FORMAT_FILE: &str = "FORMAT";
+/// The file that says that a directory is a whole data directory, and of which version.
+pub(crate) const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_TEMPORARY: &str = "FORMAT.tmp";
 /// What the format file of this version says.
-pub(super) const FORMAT: &str = "posthouse log 1\n";
+pub(crate) const FORMAT: &str = "posthouse log 1\n";
 
 /// Makes the directory what it should be, recovers, and writes down that a new start began.
 pub(super) fn start(disk: Arc<dyn Disk>, options: EmbeddedOptions) -> Result<Core, StartError> {
@@ -85,6 +87,9 @@ pub(super) fn check_format(disk: &dyn Disk) -> Result<bool, StartError> {
             Err(StartError::Format { found: String::from_utf8_lossy(&found).into_owned(), expected: FORMAT })
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if disk.open(Path::new(RESTORING_FILE), false).is_ok() {
+                return Err(StartError::Restoring);
+            }
             // The format file is the first that becomes durable, so whatever else is there is not a half-made directory.
             let mut others =
                 checkpoint::list(disk).map_err(io)?.into_iter().map(checkpoint::path_of).collect::<Vec<_>>();
@@ -170,6 +175,7 @@ pub(super) fn assemble(disk: Arc<dyn Disk>, options: EmbeddedOptions, recovered:
         published: RwLock::new(published),
         wal: Mutex::new(wal),
         upkeep: Mutex::new(Upkeep { checkpoint, boot, ..Upkeep::default() }),
+        pin: Mutex::new(Weak::new()),
         alarm: Mutex::new(Alarm::default()),
         alarm_rang: Condvar::new(),
         indexes: IndexCache::default(),
