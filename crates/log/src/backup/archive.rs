@@ -10,7 +10,7 @@ use super::{Backup, BackupError, MANIFEST_FILE, Manifest, SUMS_FILE};
 /// What tar counts in.
 const BLOCK_BYTES: u64 = 512;
 /// Two empty blocks end an archive.
-const END_BYTES: u64 = 2 * BLOCK_BYTES;
+pub(super) const END_BYTES: u64 = 2 * BLOCK_BYTES;
 /// A line of the checksums but for the path: 64 digits, two spaces, the line's end.
 const SUM_LINE_BYTES: u64 = 64 + 2 + 1;
 
@@ -167,7 +167,7 @@ fn padding(bytes: u64) -> Vec<u8> {
 }
 
 /// What a file takes in an archive.
-fn entry_bytes(bytes: u64) -> u64 {
+pub(super) fn entry_bytes(bytes: u64) -> u64 {
     BLOCK_BYTES.saturating_add(bytes.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES))
 }
 

@@ -1,13 +1,18 @@
 //! Reading an archive from its front to its end, once, with every checksum.
 
-use std::io::Read;
+use std::cell::Cell;
+use std::io::{self, Read};
+use std::rc::Rc;
 
 use sha2::{Digest, Sha256};
 use tar::EntryType;
 
-use super::archive::hexadecimal;
+use super::archive::{END_BYTES, entry_bytes, hexadecimal};
 use super::manifest::MAX_MANIFEST_BYTES;
 use super::{ArchiveError, COPY_BYTES, MANIFEST_FILE, Manifest, ManifestFile, SUMS_FILE};
+
+/// Bytes behind the archive's end that are read and ignored: `tar` fills up to a record of 10 KiB.
+const TAIL_BYTES: u64 = 1024 * 1024;
 
 /// An archive that was read to its end and found good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,12 +70,17 @@ pub fn check(archive: impl Read, progress: &mut dyn FnMut(u64, u64)) -> Result<C
 
 /// Reads an archive into a sink. IMPORTANT: only when this has succeeded is anything known of what the sink was given.
 pub(super) fn walk<S: Sink>(archive: impl Read, sink: &mut S) -> Result<Checked, S::Error> {
-    let mut archive = tar::Archive::new(archive);
-    let mut entries = archive.entries().map_err(|error| ArchiveError::read(&error, "its start"))?;
+    let seen = Seen::default();
+    let mut archive = tar::Archive::new(Watched { inner: archive, seen: seen.clone() });
+    let mut entries = archive.entries().map_err(|error| seen.explain(&error, "its start"))?;
     let mut next = |wanted: &str| match entries.next() {
         Some(Ok(entry)) => Ok(entry),
-        Some(Err(error)) if wanted == MANIFEST_FILE => Err(not_a_tar(&error)),
-        Some(Err(error)) => Err(ArchiveError::read(&error, wanted)),
+        Some(Err(error)) => Err(match seen.explain(&error, wanted) {
+            ArchiveError::Unexpected(_) if wanted == MANIFEST_FILE => {
+                ArchiveError::NotABackup(format!("it is no tar archive: {error}"))
+            }
+            other => other,
+        }),
         None if wanted == MANIFEST_FILE => Err(ArchiveError::NotABackup("it is empty".to_owned())),
         None => Err(ArchiveError::Truncated(wanted.to_owned())),
     };
@@ -91,7 +101,7 @@ pub(super) fn walk<S: Sink>(archive: impl Read, sink: &mut S) -> Result<Checked,
         expect(&entry, &file.path, Some(file.bytes))?;
         let (mut hash, mut at) = (Sha256::new(), 0);
         loop {
-            let got = entry.read(&mut buffer).map_err(|error| ArchiveError::read(&error, &file.path))?;
+            let got = entry.read(&mut buffer).map_err(|error| seen.explain(&error, &file.path))?;
             let bytes = buffer.get(..got).unwrap_or_default();
             if bytes.is_empty() {
                 break;
@@ -111,14 +121,43 @@ pub(super) fn walk<S: Sink>(archive: impl Read, sink: &mut S) -> Result<Checked,
     expect(&last, SUMS_FILE, None)?;
     let written = read_small(&mut last, SUMS_FILE, 2 * MAX_MANIFEST_BYTES)?;
     compare(&sums, &written)?;
+    let heads =
+        [content.len() as u64, written.len() as u64].into_iter().chain(manifest.files.iter().map(|file| file.bytes));
+    let least = heads.map(entry_bytes).fold(END_BYTES, u64::saturating_add);
+    let drained = io::copy(&mut archive.into_inner().take(TAIL_BYTES), &mut io::sink());
+    drained.map_err(|error| seen.explain(&error, "its end"))?;
+    if seen.bytes.get() < least {
+        return Err(ArchiveError::Truncated("its end".to_owned()).into());
+    }
     Ok(Checked { manifest })
 }
 
-/// What the first block's own errors mean.
-fn not_a_tar(error: &std::io::Error) -> ArchiveError {
-    match ArchiveError::read(error, MANIFEST_FILE) {
-        ArchiveError::Unexpected(_) => ArchiveError::NotABackup(format!("it is no tar archive: {error}")),
-        other => other,
+/// How far an archive was read.
+#[derive(Clone, Default)]
+struct Seen {
+    bytes: Rc<Cell<u64>>,
+    has_ended: Rc<Cell<bool>>,
+}
+
+impl Seen {
+    /// What an error means near this entry: behind the end of what there is, only that.
+    fn explain(&self, error: &io::Error, near: &str) -> ArchiveError {
+        if self.has_ended.get() { ArchiveError::Truncated(near.to_owned()) } else { ArchiveError::read(error, near) }
+    }
+}
+
+/// A reader that is watched.
+struct Watched<R> {
+    inner: R,
+    seen: Seen,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.inner.read(buffer)?;
+        self.seen.bytes.set(self.seen.bytes.get() + got as u64);
+        self.seen.has_ended.set(self.seen.has_ended.get() || (got == 0 && !buffer.is_empty()));
+        Ok(got)
     }
 }
 

@@ -104,6 +104,8 @@ fn clear(disk: &dyn Disk) -> Result<(), RestoreError> {
             disk.remove(file)?;
         }
         for directory in DIRECTORIES {
+            // It may not have got so far.
+            disk.create_dir(Path::new(directory))?;
             disk.sync_dir(Path::new(directory))?;
         }
         disk.sync_dir(Path::new(""))?;

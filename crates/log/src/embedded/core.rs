@@ -226,8 +226,8 @@ impl Core {
 
     /// Writes the last checkpoint. Nothing is queued any more when this is called.
     pub(super) fn close(&self) {
-        self.give_up_copy("the storage was closed");
         let mut upkeep = self.upkeep.lock();
+        self.give_up_copy("the storage was closed");
         let was_open = {
             let mut intake = self.intake.lock();
             let was_open = intake.stage != Stage::Closed;

@@ -27,16 +27,16 @@ pub(crate) struct Contents {
 
 pub(crate) type Model = BTreeMap<LogId, Contents>;
 
-enum Step {
+pub(crate) enum Step {
     Commit(Commit),
     Round,
     Maintain,
 }
 
 /// Steps, and what the logs hold after each commit of them (the first is before any).
-struct Script {
-    steps: Vec<Step>,
-    models: Vec<Model>,
+pub(crate) struct Script {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) models: Vec<Model>,
 }
 
 pub(crate) fn options() -> EmbeddedOptions {
@@ -51,7 +51,7 @@ pub(crate) fn options() -> EmbeddedOptions {
 }
 
 impl Script {
-    fn new(seed: u64, commits: usize) -> Self {
+    pub(crate) fn new(seed: u64, commits: usize) -> Self {
         let mut rng = Rng::with_seed(seed);
         let mut script = Self { steps: Vec::new(), models: vec![Model::new()] };
         let mut next_log = 1;
@@ -198,12 +198,12 @@ pub(crate) fn contents_of(engine: &EmbeddedLog, log: LogId) -> Result<Contents, 
     Ok(contents)
 }
 
-fn model_of(engine: &EmbeddedLog) -> Result<Model, ReadError> {
+pub(crate) fn model_of(engine: &EmbeddedLog) -> Result<Model, ReadError> {
     engine.logs().into_iter().map(|log| Ok((log, contents_of(engine, log)?))).collect()
 }
 
 /// Opens what a crash left; says after how many commits the logs looked so.
-fn check_image(image: &FaultDisk, script: &Script, least: usize, most: usize) {
+pub(crate) fn check_image(image: &FaultDisk, script: &Script, least: usize, most: usize) {
     let engine = EmbeddedLog::open(Arc::new(image.clone()), options()).expect("a crash is no damage");
     assert_eq!(engine.engine_state().faults, [], "a crash is no damage");
     let mut model = model_of(&engine).unwrap();
@@ -234,7 +234,7 @@ fn check_image(image: &FaultDisk, script: &Script, least: usize, most: usize) {
     }
 }
 
-fn start(engine: &EmbeddedLog, operations: impl IntoIterator<Item = Target>) -> Receiver<CommitOutcome> {
+pub(crate) fn start(engine: &EmbeddedLog, operations: impl IntoIterator<Item = Target>) -> Receiver<CommitOutcome> {
     let (sender, receiver) = ends();
     let commit =
         Commit { durability: Durability::Fsync, operations: operations.into_iter().collect(), uses_reserve: false };
@@ -249,7 +249,7 @@ pub(crate) fn commit(engine: &EmbeddedLog, operations: impl IntoIterator<Item = 
 }
 
 /// Writes what waits, as the engine's threads would.
-fn drive(engine: &EmbeddedLog) {
+pub(crate) fn drive(engine: &EmbeddedLog) {
     loop {
         match engine.run_round() {
             Round::Done => {}
