@@ -333,4 +333,24 @@ pub struct Status {
     /// Bytes free on the disk, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_free_bytes: Option<u64>,
+    /// The backup that is being read, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupProgress>,
+    /// When the last backup since the start was begun that was read to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup_ms: Option<i64>,
+    /// Why the last backup since the start was not, if it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup_error: Option<String>,
+}
+
+/// How far a backup is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BackupProgress {
+    /// Bytes of its files that were read.
+    pub read_bytes: u64,
+    /// Bytes of all its files.
+    pub total_bytes: u64,
+    /// Bytes of the disk that are kept only for it.
+    pub held_bytes: u64,
 }

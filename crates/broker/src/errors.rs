@@ -55,6 +55,32 @@ pub enum AccessError {
     NoSuchNamespace(String),
 }
 
+/// A backup was not made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// See [`AccessError`].
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The engine makes none now, or ended one.
+    #[error(transparent)]
+    Engine(#[from] log::BackupError),
+}
+
+impl BackupError {
+    /// Whether it is worth trying again when the backup that is under way has ended.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        matches!(self, Self::Engine(log::BackupError::UnderWay))
+    }
+
+    /// Whether the engine can make none at all.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self, Self::Engine(log::BackupError::Unsupported))
+    }
+}
+
 /// Declaring, changing or deleting something failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]

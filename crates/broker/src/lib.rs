@@ -4,6 +4,7 @@
 
 pub mod access;
 mod alarm;
+mod backup;
 mod broker;
 pub mod codec;
 mod consumer;
@@ -42,10 +43,12 @@ mod value_codec;
 pub mod views;
 
 pub use access::{Credentials, Principal};
+pub use backup::{Backup, BackupHistory};
 pub use broker::{Broker, BrokerMetrics, BrokerOptions};
 pub use consumer::{Consumer, ConsumerOptions};
 pub use errors::{
-    AccessError, ConsumeError, DeclareError, PublishError, ReplayError, RequestError, SettleError, StorageError,
+    AccessError, BackupError, ConsumeError, DeclareError, PublishError, ReplayError, RequestError, SettleError,
+    StorageError,
 };
 pub use live::LiveSubscription;
 pub use receipt::{BadReceipt, Receipt};

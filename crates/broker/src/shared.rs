@@ -12,6 +12,7 @@ use types::{Clock, EntityId, Epoch, LogId, Monotonic, Offset};
 
 use crate::access::Users;
 use crate::alarm::Alarm;
+use crate::backup::BackupHistory;
 use crate::broker::BrokerOptions;
 use crate::definitions::{BindingConfig, DeadLetterConfig, NamespaceConfig};
 use crate::errors::StorageError;
@@ -59,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) memory: Arc<MemoryGauge>,
     pub(crate) alarm: Arc<Alarm>,
     pub(crate) totals: Totals,
+    pub(crate) backups: Mutex<BackupHistory>,
     pub(crate) ids: IdMaker,
     pub(crate) changes: watch::Sender<u64>,
     pub(crate) closed: AtomicBool,
@@ -240,6 +242,7 @@ impl Shared {
             memory: Arc::new(MemoryGauge::new(options.memory_high_bytes)),
             alarm: Arc::default(),
             totals: Totals::default(),
+            backups: Mutex::default(),
             ids: IdMaker::new(),
             changes: watch::Sender::new(0),
             closed: AtomicBool::new(false),

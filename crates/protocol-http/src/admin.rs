@@ -1,7 +1,8 @@
 //! What belongs to no namespace: namespaces themselves, users, tokens, and how the broker is doing.
 
 use api::{
-    DeclaredOutcome, ListQuery, Namespace, NamespaceConfig, NewToken, Page, Status, TokenRequest, User, UserChange,
+    BackupProgress, DeclaredOutcome, ListQuery, Namespace, NamespaceConfig, NewToken, Page, Status, TokenRequest, User,
+    UserChange,
 };
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -34,6 +35,7 @@ pub(crate) fn router() -> OpenApiRouter<App> {
 )]
 async fn show_status(State(app): State<App>, Known(_): Known) -> axum::Json<Status> {
     let (metrics, engine, not_ready) = (app.broker.metrics(), app.broker.engine_state(), app.broker.not_ready());
+    let history = app.broker.backup_history();
     axum::Json(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ready: not_ready.is_none(),
@@ -51,6 +53,13 @@ async fn show_status(State(app): State<App>, Known(_): Known) -> axum::Json<Stat
         disk_full: engine.disk_full,
         damaged_logs: engine.damaged_logs,
         disk_free_bytes: engine.free_bytes,
+        backup: engine.backup.map(|backup| BackupProgress {
+            read_bytes: backup.read_bytes,
+            total_bytes: backup.total_bytes,
+            held_bytes: backup.held_bytes,
+        }),
+        last_backup_ms: history.last_success.map(|time| time.0),
+        last_backup_error: history.last_error,
     })
 }
 

@@ -8,6 +8,7 @@
 
 mod admin;
 mod app;
+mod backup;
 mod bindings;
 mod caller;
 mod cloudevents;

@@ -24,6 +24,12 @@ pub const MAX_SETTLEMENTS: usize = 10_000;
 pub const PAGE: usize = 1000;
 /// Entities on a page, whatever the request says.
 pub const MAX_PAGE: usize = 10_000;
+/// Pieces of a backup, of 256 KiB each, that wait to be written.
+pub const BACKUP_PIECES: usize = 4;
+/// How long the client of a backup may take nothing before the backup is given up: until then it holds disk.
+pub const BACKUP_STALL: Duration = Duration::from_secs(60);
+/// How long a backup may take in all.
+pub const BACKUP_TOTAL: Duration = Duration::from_secs(24 * 3600);
 /// How often a stream without news sends a comment, so that proxies keep it and a dead client is noticed.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Largest WebSocket frame from a client, in bytes.

@@ -20,7 +20,9 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::{App, HttpOptions};
 use crate::problem::Failure;
-use crate::{admin, bindings, consume, groups, policies, probes, publish, queues, replay, request, tail, topics, ws};
+use crate::{
+    admin, backup, bindings, consume, groups, policies, probes, publish, queues, replay, request, tail, topics, ws,
+};
 
 /// Everything that the HTTP listener serves.
 pub fn router(broker: Broker, options: HttpOptions) -> Router {
@@ -67,6 +69,7 @@ fn documented() -> OpenApiRouter<App> {
         .merge(groups::router())
         .merge(policies::router())
         .merge(admin::router())
+        .merge(backup::router())
 }
 
 /// Adds what is the same for every operation: the variables of its path, the problems that any of its kind may have, and the ways to

@@ -7,7 +7,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use broker::queue::{AttachError, LeaseError};
 use broker::{
-    AccessError, ConsumeError, DeclareError, PublishError, ReplayError, RequestError, SettleError, StorageError,
+    AccessError, BackupError, ConsumeError, DeclareError, PublishError, ReplayError, RequestError, SettleError,
+    StorageError,
 };
 
 /// An answer that is not the one hoped for.
@@ -111,6 +112,18 @@ impl From<AccessError> for Failure {
             AccessError::Forbidden { .. } => Self::new(403, "forbidden", detail),
             AccessError::NoSuchNamespace(_) => Self::new(404, "no-such-namespace", detail),
             _ => Self::new(403, "forbidden", detail),
+        }
+    }
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        let detail = error.to_string();
+        match error {
+            BackupError::Access(error) => error.into(),
+            error if error.is_under_way() => Self::new(409, "backup-under-way", detail).retry_after(SHORTLY * 10),
+            error if error.is_unsupported() => Self::new(409, "no-backups", detail),
+            _ => Self::new(503, "backup-failed", detail),
         }
     }
 }

@@ -50,6 +50,7 @@ impl Metrics {
             ready: self.broker.not_ready().is_none(),
             broker: self.broker.metrics(),
             engine: self.broker.engine_state(),
+            backups: self.broker.backup_history(),
             queues: self.broker.all_queues(),
             topics: self.broker.all_topics(),
             listeners: self.listeners.iter().map(|(name, counts)| (*name, Arc::clone(counts))).collect(),

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::BrokerMetrics;
 use broker::views::{QueueInfo, TopicInfo};
+use broker::{BackupHistory, BrokerMetrics};
 use log::EngineState;
 use net::ConnectionCounts;
 use prometheus_client::collector::Collector;
@@ -23,6 +23,7 @@ pub(super) struct Snapshot {
     pub(super) ready: bool,
     pub(super) broker: BrokerMetrics,
     pub(super) engine: EngineState,
+    pub(super) backups: BackupHistory,
     pub(super) queues: Vec<(String, QueueInfo)>,
     pub(super) topics: Vec<(String, TopicInfo)>,
     pub(super) listeners: Vec<(&'static str, Arc<ConnectionCounts>)>,
@@ -38,6 +39,7 @@ impl Collector for Snapshot {
         self.process(&mut writer)?;
         self.messages(&mut writer)?;
         self.engine(&mut writer)?;
+        self.backups(&mut writer)?;
         self.listeners(&mut writer)?;
         self.queues(&mut writer)?;
         self.topics(&mut writer)
@@ -117,6 +119,34 @@ impl Snapshot {
         w.latency("posthouse_log_fsync_duration_seconds", "Time of one sync.", bounds, &e.sync_us, e.sync_us_sum)?;
         let help = "Time from a commit's queueing to its end.";
         w.latency("posthouse_log_commit_duration_seconds", help, bounds, &e.commit_us, e.commit_us_sum)
+    }
+
+    fn backups(&self, w: &mut Writer<'_>) -> fmt::Result {
+        let backup = self.engine.backup.unwrap_or_default();
+        w.gauge(
+            "posthouse_backup_running",
+            "Whether a backup is being read.",
+            one(truth(self.engine.backup.is_some())),
+        )?;
+        for (name, help, value) in [
+            ("posthouse_backup_read_bytes", "Bytes read of the backup that is under way.", backup.read_bytes),
+            ("posthouse_backup_total_bytes", "Bytes of the backup that is under way.", backup.total_bytes),
+            ("posthouse_backup_held_bytes", "Bytes of the disk that are kept only for a backup.", backup.held_bytes),
+        ] {
+            w.gauge(name, help, one(number(value)))?;
+        }
+        let failed = truth(self.backups.last_error.is_some());
+        w.gauge(
+            "posthouse_backup_failed",
+            "Whether the last backup since the start did not come to its end.",
+            one(failed),
+        )?;
+        let last = self.backups.last_success.map(|time| Duration::from_millis(u64::try_from(time.0).unwrap_or(0)));
+        w.gauge(
+            "posthouse_backup_last_success_timestamp_seconds",
+            "When the last backup since the start was begun that was read to its end.",
+            last.map(|last| (Vec::new(), last.as_secs_f64())),
+        )
     }
 
     fn listeners(&self, w: &mut Writer<'_>) -> fmt::Result {

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::BrokerMetrics;
 use broker::definitions::{DeadLetterConfig, QueueConfig, TopicConfig};
 use broker::queue::{Overflow, QueueDepth, QueueRules, RetryRules};
 use broker::views::{PartitionInfo, QueueCounters, QueueInfo, QueueRates, TopicInfo};
+use broker::{BackupHistory, BrokerMetrics};
 use log::EngineState;
 use types::{EntityId, Offset, Timestamp};
 
@@ -86,6 +86,7 @@ fn page(max_entities: usize) -> String {
         uptime: Duration::from_secs(5),
         ready: true,
         broker: BrokerMetrics { published: 12, delivered: 11, ..BrokerMetrics::default() },
+        backups: BackupHistory { last_success: Some(Timestamp(1_500)), last_error: None },
         engine: EngineState { sync_us, sync_us_sum: 9_000_000, commits: 4, ..EngineState::default() },
         queues: vec![queue("small", 1), queue("large", 50), queue("quo\"ted", 2)],
         topics: vec![topic("orders")],
