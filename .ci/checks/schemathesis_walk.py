@@ -52,6 +52,10 @@ def administration():
     call("PUT", "/admin/v1/users/{user}", {"password": "walk", "admin": True}, user="root")
     auth["Authorization"] = "Basic " + base64.b64encode(b"root:walk").decode()
     call("GET", "/admin/v1/status")
+    # An archive, and not JSON.
+    backup = schema["/admin/v1/backup"]["GET"].Case(headers=dict(auth)).call_and_validate()
+    assert backup.status_code == 200 and len(backup.content) == int(backup.headers["content-length"][0])
+    reached.add(("GET", "/admin/v1/backup"))
     call("PUT", "/admin/v1/namespaces/{namespace}", {"description": "walk"}, namespace="walk")
     call("GET", "/admin/v1/namespaces")
     call("GET", "/admin/v1/namespaces/{namespace}", namespace="walk")

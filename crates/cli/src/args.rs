@@ -5,8 +5,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::bench;
 use crate::client::ClientArgs;
 use crate::commands::{
-    binding, config, consume, dlq, generate, group, log, namespace, policy, publish, queue, reply, request, serve,
-    status, token, topic, user,
+    backup, binding, config, consume, dlq, generate, group, log, namespace, policy, publish, queue, reply, request,
+    restore, serve, status, token, topic, user,
 };
 use crate::failure::EXIT_CODES;
 
@@ -70,6 +70,10 @@ pub(crate) enum Command {
     Status(Remote<status::Status>),
     /// Measure a running server, or a disk.
     Bench(RemoteGroup<bench::Action>),
+    /// Copy all that a running server keeps into a file, as it is at this moment. For administrators.
+    Backup(Remote<backup::Backup>),
+    /// Make a data directory from a backup, or only check one. Needs no server.
+    Restore(restore::Restore),
     /// Check or print a data directory, without a server.
     #[command(subcommand)]
     Log(log::Action),
@@ -165,6 +169,8 @@ mod tests {
         assert_eq!(parse("posthouse publish").err(), Some(ErrorKind::MissingRequiredArgument));
         assert_eq!(parse("posthouse publish a b --file c").err(), Some(conflict));
         assert_eq!(parse("posthouse publish a --topic t --queue q").err(), Some(conflict));
+        assert_eq!(parse("posthouse restore a").err(), Some(ErrorKind::MissingRequiredArgument));
+        assert_eq!(parse("posthouse restore a --verify --data b").err(), Some(conflict));
         assert_eq!(parse("posthouse reply a").err(), Some(ErrorKind::MissingRequiredArgument));
         assert_eq!(parse("posthouse serve --admin-password x").err(), Some(ErrorKind::UnknownArgument));
         assert_eq!(parse("posthouse serve --engine raft").err(), Some(ErrorKind::InvalidValue));
@@ -185,6 +191,9 @@ mod tests {
             "posthouse binding create orders audit --header region=eu --any-header tier --subject a.* --subject b.#",
             "posthouse topic replay orders --to audit --from 2026-03-01T12:00:00Z --partition 0",
             "posthouse dlq redrive payment --rate 50 --max 1000 -o json --url http://localhost:1",
+            "posthouse backup - --max-rate 20MiB",
+            "posthouse restore --verify monday.tar",
+            "posthouse restore - --data ./data",
             "posthouse status --watch=500ms",
             "posthouse -V",
         ] {

@@ -293,6 +293,11 @@ impl Client {
         }
     }
 
+    /// Asks for what is too large to be held, and may take long.
+    pub(crate) async fn download(&self, url: Url) -> Result<Response, Failure> {
+        self.send(self.request(Method::GET, url), None).await
+    }
+
     /// Opens a stream of events.
     pub(crate) async fn stream(&self, url: Url) -> Result<Response, Failure> {
         self.send(self.request(Method::GET, url).header("accept", "text/event-stream"), None).await

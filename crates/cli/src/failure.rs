@@ -141,6 +141,8 @@ fn hint(problem: &Problem) -> Option<String> {
             "leave out --if-unused to delete it all the same"
         }
         "in-use" if problem.detail.ends_with(" messages") => "leave out --if-empty to delete it all the same",
+        "backup-under-way" => "`posthouse status` shows how far it is",
+        "no-backups" => "the server keeps its logs in memory or elsewhere: there is nothing of its own to copy",
         "no-log" => "a topic keeps a log if it has a retention: posthouse topic update NAME --retain 7d",
         "no-key-index" => "make the topic with --key-index",
         "offset-out-of-range" => "start at `earliest`, or at an offset that is there",

@@ -1,5 +1,6 @@
 //! What each command does.
 
+pub(crate) mod backup;
 pub(crate) mod binding;
 pub(crate) mod config;
 pub(crate) mod consume;
@@ -16,6 +17,7 @@ pub(crate) mod queue_flags;
 pub(crate) mod replay;
 pub(crate) mod reply;
 pub(crate) mod request;
+pub(crate) mod restore;
 pub(crate) mod serve;
 pub(crate) mod shell;
 pub(crate) mod status;
@@ -66,6 +68,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Reply(command) => remote(&command.client, |client| reply::run(client, command.action)),
         Command::Status(command) => remote(&command.client, |client| status::run(client, command.action)),
         Command::Bench(command) => remote(&command.client, |client| bench::run(client, command.action)),
+        Command::Backup(command) => remote(&command.client, |client| backup::run(client, command.action)),
+        Command::Restore(command) => restore::run(&command),
         Command::Log(action) => log::run(action),
         Command::Config(action) => config::run(&action),
         Command::Completions(completions) => generate::completions(&completions),

@@ -69,6 +69,14 @@ fn table(seen: &Seen) -> String {
     let high = if s.memory_high { " (publishers are held back)" } else { "" };
     let full = if s.disk_full { " (full: publishes are refused)" } else { "" };
     let _ = writeln!(text, "in memory {}{high}  disk free {free}{full}", show_bytes(s.memory_bytes));
+    if let Some(backup) = &s.backup {
+        let part = backup.read_bytes.saturating_mul(100) / backup.total_bytes.max(1);
+        let (total, held) = (show_bytes(backup.total_bytes), show_bytes(backup.held_bytes));
+        let _ = writeln!(text, "backup under way: {part} % of {total}  disk kept for it {held}");
+    }
+    if let Some(why) = &s.last_backup_error {
+        let _ = writeln!(text, "the last backup FAILED: {why}");
+    }
     if s.damaged_logs > 0 {
         let _ = writeln!(
             text,

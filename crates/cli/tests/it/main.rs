@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "real processes are waited for in real time")]
 #![allow(clippy::print_stdout, reason = "seeds and measurements are printed for whoever runs them")]
 
+mod backup;
 mod bad_input;
 mod bench;
 mod clock_jump;

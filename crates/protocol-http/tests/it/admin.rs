@@ -147,3 +147,16 @@ async fn the_document_names_every_operations_parameters_and_problems() {
         assert!(document["components"]["schemas"][reference].is_object(), "{reference}");
     }
 }
+
+#[tokio::test]
+async fn a_backup_is_for_administrators_and_of_what_is_on_a_disk() {
+    let app = App::new();
+    // This broker is in memory.
+    let refused = app.get("/admin/v1/backup").await.problem();
+    assert_eq!((refused.0, refused.1.as_str()), (409, "no-backups"));
+    app.put("/admin/v1/users/root", json!({"password": "correct horse", "admin": true})).await.ok();
+    assert_eq!(app.get("/admin/v1/backup").await.problem().1, "unauthenticated");
+    let document = app.get("/openapi.json").await.ok().json();
+    let answer = &document["paths"]["/admin/v1/backup"]["get"]["responses"]["200"];
+    assert!(answer["content"]["application/x-tar"].is_object(), "{answer}");
+}
