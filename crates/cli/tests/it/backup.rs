@@ -168,7 +168,11 @@ fn a_restored_server_remembers_users_tokens_producers_dedup_ids_and_dead_letters
     server.run(&format!("publish --queue once --dedup-id b later {boss}"));
     // What is there is not written over unasked.
     assert!(server.fails(4, &format!("backup {} {boss}", text(&file))).contains("--force"));
-    server.run(&format!("backup {} --force {boss}", text(&away.path().join("second.tar"))));
+    let second = away.path().join("second.tar");
+    std::fs::write(&second, "old").unwrap();
+    server.run(&format!("backup {} --force {boss}", text(&second)));
+    assert!(!away.path().join("second.tar.partial").exists());
+    run(&["restore", "--verify", text(&second)]);
     drop(server);
 
     let restored = away.path().join("data");
