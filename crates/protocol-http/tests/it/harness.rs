@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use broker::{Broker, BrokerOptions};
-use log::MemoryLog;
+use log::{Log, MemoryLog};
 use net::Drain;
 use protocol_http::HttpOptions;
 use serde_json::Value;
@@ -61,9 +61,18 @@ impl App {
         Self::with(|_| {})
     }
 
+    /// Over an engine of the test's own.
+    pub(crate) fn over(log: Arc<dyn Log>) -> Self {
+        Self::with_log(log, |_| {})
+    }
+
     pub(crate) fn with(change: impl FnOnce(&mut HttpOptions)) -> Self {
+        Self::with_log(Arc::new(MemoryLog::new()), change)
+    }
+
+    fn with_log(log: Arc<dyn Log>, change: impl FnOnce(&mut HttpOptions)) -> Self {
         let clock = Arc::new(SystemClock::new());
-        let broker = Broker::open(Arc::new(MemoryLog::new()), clock.clone(), BrokerOptions::default()).unwrap();
+        let broker = Broker::open(log, clock.clone(), BrokerOptions::default()).unwrap();
         let mut options = HttpOptions::new(Arc::new(|| "metrics\n".to_owned()), clock);
         change(&mut options);
         let ticking = broker.clone();

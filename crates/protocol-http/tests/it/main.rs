@@ -3,6 +3,7 @@
 mod harness;
 
 mod admin;
+mod backup;
 mod cloudevents;
 mod consume;
 mod errors;
