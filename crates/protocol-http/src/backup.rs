@@ -27,10 +27,14 @@ pub(crate) fn router() -> OpenApiRouter<App> {
 /// length is of no use: the status says why.
 #[utoipa::path(
     get, path = "/admin/v1/backup", tag = "admin",
-    responses((
-        status = 200, description = "The archive", content_type = "application/x-tar", body = Vec<u8>,
-        headers(("content-length" = u64, description = "Its whole size, known from the start")),
-    )),
+    responses(
+        (
+            // Bytes, which a JSON schema says nothing of.
+            status = 200, description = "The archive", content_type = "application/x-tar", body = serde_json::Value,
+            headers(("content-length" = u64, description = "Its whole size, known from the start")),
+        ),
+        (status = 409, description = "Another backup is under way, or the engine makes none", body = api::Problem, content_type = "application/problem+json"),
+    ),
 )]
 async fn backup(State(app): State<App>, Known(by): Known, drain: Draining) -> Result<Response, Failure> {
     let backup = app.broker.backup(&by).await?;

@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fastrand::Rng;
 use log::{
-    ArchiveError, Backup, BackupError, Checked, Cleanup, CommitOutcome, EmbeddedLog, EmbeddedOptions, Log, LogConfig,
-    MemoryLog, RestoreError, StartError, Target, check_backup, restore_backup, verify,
+    ArchiveError, Backup, BackupError, Checked, Cleanup, CommitOutcome, EmbeddedLog, EmbeddedOptions, FilePurpose, Log,
+    LogConfig, MemoryLog, ReadLimit, RestoreError, StartError, Target, check_backup, restore_backup, verify,
 };
 use testkit::{CrashStyle, FaultDisk};
 use types::disk::Disk;
 use types::{LogId, Offset, Timestamp};
 
 use crate::crash::{Model, Script, Step, check_image, commit, contents_of, drive, model_of, options, start};
-use crate::suite::{A, B, T0, append, config, create, create_as, delete, ended, for_seeds};
+use crate::suite::{A, B, EVERYTHING, T0, append, config, create, create_as, delete, ended, for_seeds, live_values};
 
 const NOW: Timestamp = Timestamp(T0);
 
@@ -445,4 +445,58 @@ fn a_restore_that_dies_anywhere_leaves_nothing_that_a_server_starts_on() {
         }
     }
     assert!(refused > 20 && done > 0, "{refused} refused, {done} done");
+}
+
+/// Damages a directory and opens it again; what can still be read of it can be copied, and the copy is damaged in the same places.
+#[track_caller]
+fn damaged(hurt: impl FnOnce(&FaultDisk)) {
+    let disk = FaultDisk::new();
+    drop(filled(&disk));
+    disk.settle();
+    hurt(&disk);
+    let readable = |engine: &EmbeddedLog, log: LogId| {
+        let mut found = Vec::new();
+        let mut from = Offset(0);
+        while from.0 < 60 {
+            match engine.read(log, from, ReadLimit { records: 1, ..EVERYTHING }) {
+                Ok(entries) => {
+                    let Some(last) = entries.last() else { break };
+                    found.extend(entries.iter().flat_map(live_values));
+                    from = last.end();
+                }
+                Err(_) => from = Offset(from.0 + 1),
+            }
+        }
+        found
+    };
+    let engine = EmbeddedLog::open(Arc::new(disk), options()).unwrap();
+    let before = [readable(&engine, A), readable(&engine, B)];
+    assert!(!engine.engine_state().faults.is_empty());
+    let archive = read_all(engine.backup(NOW).unwrap());
+    let copy = FaultDisk::new();
+    let faults = restore(&archive, &copy).unwrap().manifest.faults;
+    assert!(!faults.is_empty());
+    let copy = EmbeddedLog::open(Arc::new(copy), options()).unwrap();
+    assert_eq!([readable(&copy, A), readable(&copy, B)], before, "{faults:?}");
+    let hurt = |engine: &EmbeddedLog| [A, B].map(|log| engine.damage(log).is_some());
+    assert_eq!(hurt(&copy), hurt(&engine), "{faults:?}");
+}
+
+#[test]
+fn a_damaged_engine_is_copied_as_far_as_it_can_be_read() {
+    let first = |disk: &FaultDisk, directory: &str| disk.list(directory.as_ref()).unwrap().remove(0);
+    damaged(|disk| disk.corrupt(first(disk, "segments"), 200).unwrap());
+    damaged(|disk| disk.truncate(first(disk, "segments"), 700).unwrap());
+    damaged(|disk| disk.remove(&first(disk, "segments")).unwrap());
+    // The last file is the one that is written on: its header, and a frame before the checkpoint's place.
+    for at in [20, 200] {
+        damaged(|disk| {
+            let newest = verify(Arc::new(disk.clone())).unwrap().files;
+            let newest = newest.into_iter().filter_map(|file| match file.purpose {
+                FilePurpose::WriteAhead { sequence } => Some((sequence, file.path)),
+                _ => None,
+            });
+            disk.corrupt(newest.max().unwrap().1, at).unwrap();
+        });
+    }
 }
