@@ -269,7 +269,7 @@ fn set_direct(_file: &File, _direct: bool) -> rustix::io::Result<()> {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn reserve(file: &File, len_bytes: u64) -> io::Result<()> {
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, len_bytes) {
-        // Some network file systems cannot; zeros are written to nearly all files anyway.
+        // Some network file systems cannot; zeros are written to all files anyway.
         Err(rustix::io::Errno::OPNOTSUPP) => lengthen(file, len_bytes),
         other => other.map_err(io::Error::from),
     }

@@ -158,19 +158,18 @@ impl Core {
         Ok(())
     }
 
-    /// Makes a file in the committer's own time, because none was ready. Its space is reserved, but filled with zeros only if nobody
-    /// is in a hurry yet, that is for the first of all.
+    /// Makes a file in the committer's own time, because none was ready.
     fn make_file(&self, seq: u64, needed: u64) -> Result<Arc<WalFile>, TakeError> {
         let capacity = self.options.wal_file_bytes.max(needed);
-        let (number, is_first) = {
+        let number = {
             let mut wal = self.wal.lock();
             let is_over = wal.in_use.len() >= self.options.wal_files * WAL_OVERRUN;
             if is_over || self.check_room(capacity, wal.in_use.len()).is_err() {
                 return Err(TakeError::Stalled);
             }
-            (wal.take_number(), wal.in_use.is_empty())
+            wal.take_number()
         };
-        match WalFile::create(self.disk.as_ref(), number, capacity, is_first) {
+        match WalFile::create(self.disk.as_ref(), number, capacity) {
             Ok(file) => {
                 let file = Arc::new(file);
                 self.wal.lock().put_in_use(file.clone(), seq);

@@ -105,7 +105,7 @@ impl Core {
             self.check_room(self.options.wal_file_bytes, wal.in_use.len())?;
             wal.take_number()
         };
-        let file = WalFile::create(self.disk.as_ref(), number, self.options.wal_file_bytes, true)?;
+        let file = WalFile::create(self.disk.as_ref(), number, self.options.wal_file_bytes)?;
         self.add_free(Arc::new(file));
         Ok(())
     }

@@ -90,16 +90,13 @@ impl WalFile {
         path_of(self.number)
     }
 
-    /// Makes a new file with its space reserved, and written over with zeros if `filled`: then a sync needs no metadata. That is faster, and it
-    /// is safer: where ext4 meets an error and gives up its journal during a sync, the sync of blocks that were only reserved may succeed though
-    /// they read as zeros afterwards.
-    pub(super) fn create(disk: &dyn Disk, number: u64, capacity: u64, filled: bool) -> io::Result<Self> {
+    /// Makes a new file, written over with zeros: then a sync needs no metadata. That is faster, and IMPORTANT: where ext4 meets an error
+    /// and gives up its journal during a sync, the sync of blocks that were only reserved may succeed though they read as zeros afterwards.
+    pub(super) fn create(disk: &dyn Disk, number: u64, capacity: u64) -> io::Result<Self> {
         let unfinished = path_of(number).with_extension(UNFINISHED);
         let made = disk.open(&unfinished, true).and_then(|file| {
             file.allocate(capacity)?;
-            if filled {
-                fill(file.as_ref(), capacity)?;
-            }
+            fill(file.as_ref(), capacity)?;
             // IMPORTANT: its length must be durable before it gets its name, or a crash would leave what looks like a file that was cut.
             file.sync_data()?;
             disk.rename(&unfinished, &path_of(number))?;
