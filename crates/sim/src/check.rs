@@ -184,6 +184,14 @@ impl Model {
             let copies: Vec<_> = copies.iter().map(|id| (self.name_of(self.copies[id].at), &self.copies[id])).collect();
             panic!("message {num} is in {found:?}, but what was confirmed is {copies:?}");
         }
+        if taken.contains(&None) {
+            for (id, at) in copies.iter().zip(&taken) {
+                let from = self.copies[id].at;
+                if at.is_some_and(|at| found[at].queue != from) {
+                    self.mix_up(*id, from);
+                }
+            }
+        }
         for (id, taken) in copies.into_iter().zip(taken) {
             match taken {
                 Some(at) => self.is_there(id, &found[at], votes),

@@ -116,7 +116,7 @@ pub(crate) struct Story {
 /// What happened to the message at one place of a queue.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Place {
-    /// Failures that were confirmed.
+    /// Failures that were confirmed, or told of by a later delivery.
     pub(crate) least: u32,
     /// Deliveries: each may have failed.
     pub(crate) deliveries: u32,
@@ -227,6 +227,10 @@ impl Model {
     /// A copy was seen at a place.
     pub(crate) fn see(&mut self, id: CopyId, queue: EntityId, offset: Offset) {
         let has_moved = self.has_moved(&self.copies[&id], queue, offset);
+        let from = self.copies[&id].at;
+        if from != queue {
+            self.mix_up(id, from);
+        }
         if let Some(copy) = self.copies.get_mut(&id) {
             copy.direct &= !has_moved;
             (copy.at, copy.offset) = (queue, Some(offset));
@@ -234,6 +238,15 @@ impl Model {
         // It is durable, and so is all that its publish wrote.
         if let There::Maybe(op) = self.copies[&id].there {
             self.promote(op);
+        }
+    }
+
+    /// A copy left this queue. If others of the same message are there, it may have been one of them just as well: which of their places
+    /// is free now is not known until they are seen again.
+    pub(crate) fn mix_up(&mut self, left: CopyId, from: EntityId) {
+        let others = self.copies.range_mut((left.0, 0)..=(left.0, u32::MAX));
+        for (_, other) in others.filter(|(id, other)| **id != left && other.at == from) {
+            (other.offset, other.direct) = (None, false);
         }
     }
 
