@@ -73,8 +73,9 @@ impl Consumer {
         }
     }
 
-    /// Takes what can be handed out at once, looking through the log for it as long as that takes. After a kill in the next moment it may come again without being marked as redelivered, which
-    /// [`next`](Self::next) waits to exclude.
+    /// Takes what can be handed out at once, looking through the log for it as long as that takes. After a kill in the next moment it may
+    /// come again without being marked as redelivered, and a failure that is still being recorded may be forgotten: [`next`](Self::next)
+    /// waits to exclude both.
     ///
     /// # Errors
     /// See [`next`](Self::next).
@@ -139,7 +140,7 @@ impl Drop for Consumer {
     }
 }
 
-/// Deliveries that wait for the mark of what was handed out. Dropped, they go back untried.
+/// Deliveries that wait for the mark of what was handed out, and for the records of earlier failures. Dropped, they go back untried.
 pub(crate) struct Held<'a> {
     queue: &'a Arc<QueueOwner>,
     deliveries: Vec<Delivery<Payload>>,
@@ -157,12 +158,15 @@ impl<'a> Held<'a> {
         Self { queue, deliveries, auto_ack, now }
     }
 
-    /// Hands them out once the mark is beyond them.
+    /// Hands them out once the mark is beyond them and what they failed before is recorded.
     ///
     /// # Errors
     /// See [`QueueOwner::marked`] and [`delivered`]; they go back then.
     pub(crate) async fn hand_out(mut self, session: &Session) -> Result<Vec<Delivered>, ConsumeError> {
-        if let Some(last) = self.deliveries.iter().map(|delivery| delivery.lease.offset).max() {
+        let offsets = self.deliveries.iter().map(|delivery| delivery.lease.offset);
+        self.queue.failing.none_of(offsets.clone()).await;
+        // IMPORTANT: the mark comes last, as it is looked at then whether the storage has failed, and with it the record of a failure.
+        if let Some(last) = offsets.max() {
             self.queue.marked(session.shared(), last).await?;
         }
         let deliveries = std::mem::take(&mut self.deliveries);

@@ -169,11 +169,6 @@ impl Transaction {
         Self::default()
     }
 
-    /// Whether there is nothing to commit (there may be live messages to hand out).
-    pub(crate) fn is_empty(&self) -> bool {
-        self.operations.is_empty()
-    }
-
     /// At least this durability.
     pub(crate) fn at_least(&mut self, durability: Durability) {
         self.durability = self.durability.max(Some(durability));

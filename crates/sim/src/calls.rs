@@ -83,7 +83,7 @@ impl Simulation {
         self.settle_all(all);
     }
 
-    fn settle_all(&mut self, all: Vec<Settling>) {
+    pub(crate) fn settle_all(&mut self, all: Vec<Settling>) {
         if all.is_empty() {
             return;
         }

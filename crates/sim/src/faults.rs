@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker::queue::Settle;
 use fastrand::Rng;
 use testkit::{CrashStyle, ManualClock};
 use types::{Clock, Timestamp};
@@ -12,6 +13,8 @@ use crate::engine::RESERVE_BYTES;
 use crate::life::Life;
 use crate::simulation::{Plan, Simulation};
 
+/// Most messages that are taken right before a crash.
+const MOST_AGAIN: usize = 8;
 /// Clock moves of the final drain, each of [`DRAIN_STEP`].
 const DRAIN_STEPS: usize = 60;
 const DRAIN_STEP: Duration = Duration::from_secs(5);
@@ -46,7 +49,7 @@ impl Simulation {
         if self.fault_left > 0 {
             return;
         }
-        match self.fate.u8(0..10) {
+        match self.fate.u8(0..12) {
             0..3 => {
                 let operations = self.fate.u64(1..40);
                 self.note(format!("== the disk dies in {operations} operations"));
@@ -66,6 +69,7 @@ impl Simulation {
                 self.fault_left = self.fate.usize(3..12);
                 self.faults.failed = true;
             }
+            7 | 8 => self.fail_and_crash(),
             _ => {
                 self.note("== the disk is full".to_owned());
                 self.disk.set_free_bytes(Some(RESERVE_BYTES - 4096 * self.fate.u64(0..4)));
@@ -92,6 +96,28 @@ impl Simulation {
             self.disk.fail_writes(false);
             self.disk.fail_syncs(false);
         }
+    }
+
+    /// A delivery fails, its message is asked for again before anything else can happen, and this life ends. If it was handed out again,
+    /// its failure is on disk.
+    fn fail_and_crash(&mut self) {
+        let Some(held) = self.pick() else { return self.crash_somehow() };
+        if self.fate.bool() {
+            let how = Settle::Nack { after: Some(Duration::ZERO), error: Some("no".into()), counts: true };
+            let settling = self.settling(&held, how);
+            self.settle_all(vec![settling]);
+        } else {
+            let now = self.clock.now().mono.0;
+            let now = self.clock.advance(Duration::from_nanos(held.until.saturating_sub(now)));
+            self.model.latest_wall = self.model.latest_wall.max(now.wall.0);
+            self.note(format!("the lease of {:?} runs out", held.copy));
+            self.tick();
+        }
+        self.take_replies();
+        if let Some(name) = self.model.definitions.queue_name(held.queue).map(str::to_owned) {
+            self.receive_from(&name, MOST_AGAIN, false);
+        }
+        self.crash_somehow();
     }
 
     fn crash_somehow(&mut self) {

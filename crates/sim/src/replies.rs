@@ -416,12 +416,17 @@ impl Model {
         let failed = one.attempt - 1;
         assert!(
             (place.least..=place.deliveries + unheard).contains(&failed),
-            "{num}: {failed} failed attempts, but {} to {} are possible",
+            "{num} at {}: {failed} failed attempts, but {} to {} are possible",
+            one.receipt.lease.offset,
             place.least,
-            place.deliveries
+            place.deliveries + unheard
         );
         assert!(one.redelivered || !place.must_mark, "{num} comes again and does not say so (synced at {power})");
         place.deliveries += 1;
+        if receiving.marks {
+            // Only a failure that is on disk is told of: no kill takes back more than the delivery in flight.
+            place.least = place.least.max(failed);
+        }
         // From now on within this life; after a crash only if the mark was written.
         place.must_mark = true;
         place.marked = if receiving.marks { Some(step) } else { None };

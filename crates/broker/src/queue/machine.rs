@@ -360,6 +360,12 @@ impl<P> Queue<P> {
         retries
     }
 
+    /// What is to be recorded of the failures of a message that is here, or on its way out; `None` if it has not failed.
+    #[must_use]
+    pub fn failures_of(&self, offset: Offset) -> Option<RetryRecord> {
+        self.failures.get(&offset.0).map(|failure| failure.record(offset.0))
+    }
+
     /// Messages before this offset may have been handed out.
     #[must_use]
     pub fn delivered_to(&self) -> Offset {

@@ -9,7 +9,7 @@ use super::owner::{QueueGuard, QueueOwner};
 use crate::defaults::{DEAD_LETTER_SUFFIX, dead_letter};
 use crate::definitions::DeadLetterConfig;
 use crate::errors::StorageError;
-use crate::queue::{Departure, LeaveReason, RetryRecord};
+use crate::queue::{Departure, LeaveReason};
 use crate::record::Payload;
 use crate::routing::{DeadLetterPlan, Plan};
 use crate::shared::Shared;
@@ -43,6 +43,15 @@ pub(crate) enum Failed {
     Restore,
     /// The move is tried again after a while: there is nobody to hear of it, and in the queue it would be given up again at once.
     Stall,
+}
+
+/// How a move ended that was not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moved {
+    /// The message has left the queue.
+    Gone,
+    /// It is still here: its target has no room or is missing. The move is tried again.
+    Later,
 }
 
 /// What became of a departure.
@@ -92,6 +101,7 @@ impl QueueOwner {
             // Leases that ran out may have been the last of a receive.
             guard.retire_pull();
             guard.recorded.extend(retries.iter().map(|retry| retry.offset.0));
+            retries.iter().for_each(|retry| self.failing.begin(retry.offset));
             guard.meter.sample(now.mono);
             self.keep_state(shared, &mut guard);
             if more || unread {
@@ -99,7 +109,10 @@ impl QueueOwner {
             }
             more || unread
         };
-        self.record_retries(shared, retries, now);
+        if !retries.is_empty() {
+            let (queue, failed) = (Arc::clone(self), retries.iter().map(|retry| retry.offset).collect::<Vec<_>>());
+            self.record_retries(shared, retries, now, move |_| queue.failing.end(&failed));
+        }
         let mut departures = departures.into_iter();
         while let Some(departure) = departures.next() {
             if !self.move_out(shared, departure, now, Failed::Stall, |_| {}) {
@@ -112,16 +125,6 @@ impl QueueOwner {
         goes_on
     }
 
-    fn record_retries(&self, shared: &Arc<Shared>, retries: Vec<RetryRecord>, now: Now) {
-        let records: Vec<StateRecord> = retries.into_iter().map(StateRecord::Retry).collect();
-        let mut transaction = Transaction::new();
-        transaction.at_least(self.durability());
-        transaction.uses_reserve();
-        if self.state.record(&mut transaction, &records, now).is_ok() && !transaction.is_empty() {
-            transaction.submit(shared, |_| {});
-        }
-    }
-
     /// Moves a message out of the queue, in a commit of its own. `false` if its target has no room or is missing: it is tried again.
     pub(crate) fn move_out(
         self: &Arc<Self>,
@@ -129,7 +132,7 @@ impl QueueOwner {
         departure: Departure<Payload>,
         now: Now,
         failed: Failed,
-        done: impl FnOnce(Result<(), StorageError>) + Send + 'static,
+        done: impl FnOnce(Result<Moved, StorageError>) + Send + 'static,
     ) -> bool {
         let offset = departure.offset;
         match self.plan_move(shared, &departure, now) {
@@ -146,13 +149,13 @@ impl QueueOwner {
                         queue.count_departure(kept, now);
                         totals.count_departure(kept);
                     }
-                    done(result.map(|_| ()).map_err(StorageError::from));
+                    done(result.map(|_| Moved::Gone).map_err(StorageError::from));
                 });
                 true
             }
             Ok(Moving::Later) => {
                 self.lock(now).stall(departure);
-                done(Ok(()));
+                done(Ok(Moved::Later));
                 false
             }
             Err(error) => {

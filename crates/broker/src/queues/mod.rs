@@ -3,6 +3,7 @@
 mod browse;
 mod counters;
 mod dead_letter;
+mod failing;
 mod owner;
 mod pages;
 mod redrive;

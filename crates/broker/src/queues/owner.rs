@@ -16,6 +16,7 @@ use types::{EntityId, Monotonic, Now, Offset};
 
 pub(crate) use self::guard::QueueGuard;
 use super::counters::Meter;
+use super::failing::Failing;
 use super::redrive::RedriveJob;
 use crate::alarm::Alarm;
 use crate::dedup::DedupWindow;
@@ -64,6 +65,7 @@ pub(crate) struct QueueOwner {
     /// The state log says of messages before this offset that they may have been handed out.
     marked: AtomicU64,
     mark_moved: Notify,
+    pub(crate) failing: Failing,
     alarm: Arc<Alarm>,
     deleted: AtomicBool,
     /// One purge at a time.
@@ -185,6 +187,7 @@ impl QueueOwner {
             next_tick: AtomicU64::new(NEVER),
             marked: AtomicU64::new(0),
             mark_moved: Notify::new(),
+            failing: Failing::default(),
             alarm,
             deleted: AtomicBool::new(false),
             purging: Arc::default(),

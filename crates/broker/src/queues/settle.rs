@@ -6,10 +6,10 @@ use tokio::sync::oneshot;
 use types::limits::MAX_PROPERTY_BYTES;
 use types::{Now, Offset};
 
-use super::dead_letter::Failed;
+use super::dead_letter::{Failed, Moved};
 use super::owner::{QueueGuard, QueueOwner};
 use crate::errors::{SettleError, StorageError};
-use crate::queue::{Departure, Lease, Out, Settle, Settled};
+use crate::queue::{Departure, Lease, Out, RetryRecord, Settle, Settled};
 use crate::record::Payload;
 use crate::shared::Shared;
 use crate::state_log::StateRecord;
@@ -58,6 +58,15 @@ impl Settling {
     pub(crate) fn keeping_deliveries() -> Self {
         Self { out: Some(Vec::new()), ..Self::default() }
     }
+
+    /// Messages whose failures are among the records.
+    fn failed_again(&self) -> Vec<Offset> {
+        let offset = |record: &StateRecord| match record {
+            StateRecord::Retry(retry) => Some(retry.offset),
+            _ => None,
+        };
+        self.records.iter().filter_map(offset).collect()
+    }
 }
 
 impl QueueOwner {
@@ -88,11 +97,16 @@ impl QueueOwner {
             }
             Settled::Retry(retry) => {
                 settling.durable.push(number);
+                guard.owner.failing.begin(retry.offset);
                 guard.recorded.insert(retry.offset.0);
                 settling.records.push(StateRecord::Retry(retry));
             }
             Settled::Released => {}
-            Settled::Leaves(departure) => settling.departures.push((number, departure)),
+            Settled::Leaves(departure) => {
+                // Should the move be refused, the message is ready again.
+                guard.owner.failing.begin(departure.offset);
+                settling.departures.push((number, departure));
+            }
         }
         Ok(())
     }
@@ -128,11 +142,14 @@ impl QueueOwner {
         let mut waits = Vec::with_capacity(1 + departures.len());
         let mut failed = Vec::new();
         if !durable.is_empty() {
+            let failed_again = settling.failed_again();
             let mut transaction = Transaction::new();
             match self.settle_into(&mut transaction, settling, now) {
                 Ok(()) => {
                     let (send, receive) = oneshot::channel();
+                    let queue = Arc::clone(self);
                     let done = move |result: Result<_, crate::transaction::CommitFailure>| {
+                        queue.failing.end(&failed_again);
                         drop(send.send(result.map(|_| ()).map_err(StorageError::from)));
                     };
                     transaction.submit(shared, done);
@@ -140,16 +157,70 @@ impl QueueOwner {
                 }
                 Err(error) => {
                     transaction.cancel(shared);
+                    self.failing.end(&failed_again);
                     failed.extend(durable.into_iter().map(|number| (number, error.clone())));
                 }
             }
         }
         for (number, departure) in departures {
             let (send, receive) = oneshot::channel();
-            self.move_out(shared, departure, now, Failed::Restore, move |result| drop(send.send(result)));
+            let (queue, recorder, offset) = (Arc::clone(self), Arc::clone(shared), departure.offset);
+            self.move_out(shared, departure, now, Failed::Restore, move |moved| {
+                let done = move |result| drop(send.send(result));
+                match moved {
+                    Ok(Moved::Gone) => {
+                        queue.failing.end(&[offset]);
+                        done(Ok(()));
+                    }
+                    // It stays for now, so its failure is to be known after a restart.
+                    Ok(Moved::Later) => queue.record_failures_of(&recorder, offset, now, done),
+                    Err(error) => queue.record_failures_of(&recorder, offset, now, move |_| done(Err(error))),
+                }
+            });
             waits.push((vec![number], receive));
         }
         Settlements { waits, failed }
+    }
+
+    /// Records the failures of a message that was given up and is still here. Until that has ended it is not handed out.
+    fn record_failures_of(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        offset: Offset,
+        now: Now,
+        done: impl FnOnce(Result<(), StorageError>) + Send + 'static,
+    ) {
+        let record = {
+            let mut guard = self.lock(now);
+            let record = guard.machine.failures_of(offset);
+            if record.is_some() {
+                guard.recorded.insert(offset.0);
+            }
+            record
+        };
+        let queue = Arc::clone(self);
+        self.record_retries(shared, record.into_iter().collect(), now, move |result| {
+            queue.failing.end(&[offset]);
+            done(result);
+        });
+    }
+
+    /// Records failures in a commit of their own.
+    pub(super) fn record_retries(
+        &self,
+        shared: &Arc<Shared>,
+        retries: Vec<RetryRecord>,
+        now: Now,
+        done: impl FnOnce(Result<(), StorageError>) + Send + 'static,
+    ) {
+        let records: Vec<StateRecord> = retries.into_iter().map(StateRecord::Retry).collect();
+        let mut transaction = Transaction::new();
+        transaction.at_least(self.durability());
+        transaction.uses_reserve();
+        match self.state.record(&mut transaction, &records, now) {
+            Ok(()) => transaction.submit(shared, move |result| done(result.map(|_| ()).map_err(StorageError::from))),
+            Err(error) => done(Err(error)),
+        }
     }
 
     /// Acknowledges what was handed out to a consumer that acknowledges at once. Nothing waits for it: such a consumer takes a message

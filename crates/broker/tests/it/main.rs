@@ -2,6 +2,7 @@
 
 mod access;
 mod admin;
+mod attempts;
 mod consumers;
 mod dead_letters;
 mod each;

@@ -102,11 +102,7 @@ fn sums(ledgers: &[Mutex<Ledger>; 2]) -> String {
     };
     let (work, frail) = (of(&ledgers[WORK]), of(&ledgers[FRAIL]));
     let ledger = ledgers[FRAIL].lock().unwrap();
-    format!(
-        "{work}; {frail}, {} dead letters, {} attempts forgotten before they were confirmed",
-        ledger.dead(),
-        ledger.forgotten
-    )
+    format!("{work}; {frail}, {} dead letters", ledger.dead())
 }
 
 fn start(data: &Path) -> Server {

@@ -51,8 +51,6 @@ pub(crate) struct Ledger {
     pub(crate) confirmed: u64,
     pub(crate) acked: u64,
     pub(crate) again: u64,
-    /// Deliveries that tell of an earlier attempt than the one before, which was told of after a failure that was not confirmed.
-    pub(crate) forgotten: u64,
 }
 
 #[derive(Default)]
@@ -91,7 +89,6 @@ impl Ledger {
             confirmed: 0,
             acked: 0,
             again: 0,
-            forgotten: 0,
         }
     }
 
@@ -134,11 +131,10 @@ impl Ledger {
             self.again += 1;
             assert!(redelivered, "{publisher}/{n} comes again without saying so");
         }
-        // What a kill cut off is not counted; every failure that was confirmed is. A failure that was not confirmed may be gone even where
-        // the attempt after it was handed out, which is one more than the delivery in flight: those are counted, and told.
-        let possible = tries.confirmed + 1..=tries.sent + 1;
+        // A kill takes back the one delivery in flight at most: every failure that was confirmed counts, and every one before the attempt
+        // that was handed out last, confirmed or not.
+        let possible = (tries.confirmed + 1).max(tries.last)..=tries.sent + 1;
         assert!(possible.contains(&attempt), "{publisher}/{n} says attempt {attempt}, but {possible:?} are possible");
-        self.forgotten += u64::from(attempt < tries.last);
         tries.last = attempt;
         let fate = self.fate(id, attempt);
         if fate != Fate::Ack {
@@ -210,7 +206,7 @@ impl Ledger {
         let history = &message["headers"];
         let attempts = history["ph-dead-letter-attempts"].as_u64().unwrap();
         let tries = self.tries[&id];
-        let possible = tries.confirmed.max(1)..=tries.sent;
+        let possible = tries.confirmed.max(tries.last)..=tries.sent;
         assert!(possible.contains(&attempts), "{publisher}/{n}: {history}, but {possible:?} attempts are possible");
         assert_eq!(history["ph-dead-letter-queue"].as_str(), Some(self.queue), "{history}");
         assert_eq!(history["ph-dead-letter-error"].as_str(), Some(error_of(id, attempts).as_str()), "{history}");
