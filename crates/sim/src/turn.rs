@@ -7,6 +7,9 @@ use crate::check::Found;
 use crate::operation::Receiving;
 use crate::simulation::Simulation;
 
+/// Ticks after a start until a queue has looked at all it holds.
+const LOOKED_THROUGH: usize = 4;
+
 impl Simulation {
     /// Whether the messages that were handed out were those whose turn it was.
     pub(crate) fn check_turn(&self, before: &[Found], receiving: &Receiving, given: &[Offset]) {
@@ -18,11 +21,14 @@ impl Simulation {
         let brief = |one: &Found| (one.num, one.offset.0, one.state, one.message.expires_at, one.message.not_before);
         if config.keyed == Some(true) {
             for (at, one) in before.iter().enumerate().filter(|(_, one)| given.contains(&one.offset)) {
-                // One that waits for its own time holds nobody back; one that failed does.
+                // One that waits for its own time holds nobody back; one that failed does. Before the queue has been looked through, one
+                // that waited shows as ready, though one of its key may have begun before its time came.
                 let is_early = |due: Timestamp| due.0 > receiving.wall;
                 let waits = |other: &Found| {
                     let due = other.message.not_before;
-                    due.is_some_and(|due| other.state != BrowsedState::Ready || is_early(due))
+                    due.is_some_and(|due| {
+                        self.ticks < LOOKED_THROUGH || other.state != BrowsedState::Ready || is_early(due)
+                    })
                 };
                 let mut earlier = before[..at].iter().filter(|other| !expires(other) && !waits(other));
                 let is_done = |other: &Found| receiving.auto_ack && given.contains(&other.offset);
@@ -31,7 +37,7 @@ impl Simulation {
             }
             return;
         }
-        if self.ticks < 4 && config.priority_levels.is_some() {
+        if self.ticks < LOOKED_THROUGH && config.priority_levels.is_some() {
             return;
         }
         let is_ready = |one: &&Found| one.state == BrowsedState::Ready;
