@@ -1,6 +1,6 @@
 //! Per-key order: a message that was delivered holds its key until it leaves; later ones of the key are parked behind it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use roaring::RoaringTreemap;
 
@@ -36,6 +36,9 @@ pub(super) struct Promoted<P> {
 pub(super) struct Keys<P> {
     /// By the key's hash, which foreign input chooses: hashed again with a random key.
     states: HashMap<u64, KeyState>,
+    /// Failed before a restart and not delivered since, by key. They hold back what is behind them, but not what is before them: that was out
+    /// when they were delivered, and has come back.
+    failed: HashMap<u64, BTreeSet<u64>>,
     /// Entries of parked messages, while there is room.
     aside: NumberMap<u64, Arrival<P>>,
     /// Parked, and wanted in memory soon.
@@ -54,17 +57,45 @@ impl KeyState {
 
 impl<P> Keys<P> {
     pub(super) fn new() -> Self {
-        Self { states: HashMap::new(), aside: NumberMap::default(), wanted: RoaringTreemap::new() }
+        Self {
+            states: HashMap::new(),
+            failed: HashMap::new(),
+            aside: NumberMap::default(),
+            wanted: RoaringTreemap::new(),
+        }
     }
 
     /// Whether another message of the key was begun.
     pub(super) fn blocks(&self, key: u64, offset: u64) -> bool {
+        if self.failed_before(key, offset) {
+            return true;
+        }
         let Some(state) = self.states.get(&key) else { return false };
         state.begun.is_some_and(|begun| begun != offset || !state.others.is_empty())
     }
 
+    /// The message failed before a restart: later ones of its key wait for it.
+    pub(super) fn hold(&mut self, key: u64, offset: u64) {
+        self.failed.entry(key).or_default().insert(offset);
+    }
+
+    fn failed_before(&self, key: u64, offset: u64) -> bool {
+        let first = self.failed.get(&key).and_then(BTreeSet::first);
+        first.is_some_and(|first| *first < offset)
+    }
+
+    fn forget_failed(&mut self, key: u64, offset: u64) {
+        if let Some(failed) = self.failed.get_mut(&key) {
+            failed.remove(&offset);
+            if failed.is_empty() {
+                self.failed.remove(&key);
+            }
+        }
+    }
+
     /// The message is delivered, or waits for a retry: it holds its key.
     pub(super) fn begin(&mut self, key: u64, offset: u64) {
+        self.forget_failed(key, offset);
         let state = self.states.entry(key).or_default();
         match state.begun {
             None => state.begun = Some(offset),
@@ -96,9 +127,17 @@ impl<P> Keys<P> {
 
     /// A message of the key left the queue. If nobody holds the key now, its earliest parked message is ready.
     pub(super) fn release(&mut self, key: u64, offset: u64, memory: &mut Memory) -> Option<Promoted<P>> {
+        self.forget_failed(key, offset);
+        let first_failed = self.failed.get(&key).and_then(|failed| failed.first().copied());
         let state = self.states.get_mut(&key)?;
         state.end(offset);
         if state.begun.is_some() {
+            return None;
+        }
+        if let Some(failed) = first_failed
+            && state.parked.first(1).first().is_none_or(|parked| failed < *parked)
+        {
+            // That one comes when its time has come.
             return None;
         }
         let first = state.parked.pop_first();
@@ -116,7 +155,7 @@ impl<P> Keys<P> {
 
     /// A message whose key is not known is gone: whatever key it held, or was to hold next, is free.
     pub(super) fn release_gone(&mut self, offset: u64, memory: &mut Memory) -> Vec<Promoted<P>> {
-        let keys: Vec<u64> = self.states.keys().copied().collect();
+        let keys: BTreeSet<u64> = self.states.keys().chain(self.failed.keys()).copied().collect();
         keys.into_iter().filter_map(|key| self.release(key, offset, memory)).collect()
     }
 
@@ -164,6 +203,7 @@ impl<P> Keys<P> {
             rest.remove(entry.offset.0);
         }
         self.wanted.clear();
+        self.failed.clear();
         (entries, rest)
     }
 
@@ -179,6 +219,6 @@ impl<P> Keys<P> {
 
     #[cfg(test)]
     pub(super) fn is_clear(&self) -> bool {
-        self.states.is_empty() && self.aside.is_empty()
+        self.states.is_empty() && self.failed.is_empty() && self.aside.is_empty()
     }
 }

@@ -176,9 +176,8 @@ impl<P> Queue<P> {
         self.unread.ageless.insert(offset.0);
         if let Some(key) = retry.key
             && self.rules.keyed
-            && !self.keys.is_held(key)
         {
-            self.keys.begin(key, offset.0);
+            self.keys.hold(key, offset.0);
         }
         // There is no clock here, so all but the nearest go to the coarsest buckets: the first tick sorts them.
         self.delays.insert(Timestamp(i64::MIN / 2), retry.due, offset.0, None, &mut self.memory);

@@ -537,6 +537,32 @@ fn a_restart_keeps_attempts_and_marks_what_may_have_been_out() {
 }
 
 #[test]
+fn after_a_restart_a_failed_message_holds_back_those_behind_it_and_not_those_before_it() {
+    let rules = QueueRules { keyed: true, ..plain() };
+    let mut bench = bench(rules.clone());
+    for offset in 0..4 {
+        bench.put(offset, |arrival| arrival.key = Some(1));
+    }
+    // The first is given up; before that is durable the second is handed out, fails, and is recorded.
+    let first = bench.check(9, &[(0, 1)])[0];
+    bench.settle(first, Settle::Reject { error: None });
+    let second = bench.check(9, &[(1, 1)])[0];
+    bench.fail(second, "busy");
+    let retries = bench.queue.retries().into_iter().filter(|retry| retry.offset == Offset(1)).collect();
+    let recovered = Recovered { end: Offset(4), records: 4, weight: 40, retries, ..Recovered::default() };
+    bench.queue = Queue::recover(rules, 9, recovered);
+    bench.queue.attach(ONE, CONSUMER).unwrap();
+    bench.pass(1000);
+    let again = bench.check(9, &[(0, 1)])[0];
+    bench.settle(again, Settle::Ack);
+    let second = bench.check(9, &[(1, 2)])[0];
+    bench.settle(second, Settle::Ack);
+    let third = bench.check(9, &[(2, 1)])[0];
+    bench.settle(third, Settle::Ack);
+    bench.check(9, &[(3, 1)]);
+}
+
+#[test]
 fn a_message_gone_from_the_log_is_forgotten_and_frees_its_key() {
     let mut bench = bench(QueueRules { keyed: true, window: 4, ..plain() });
     for offset in 0..20 {

@@ -42,6 +42,8 @@ pub(super) struct Model {
     pub(super) all: BTreeMap<u64, Msg>,
     /// Which delivered message holds a key.
     pub(super) begun: BTreeMap<u64, u64>,
+    /// Which failed before a restart, by key: they hold back what is behind them.
+    pub(super) failed: BTreeMap<u64, std::collections::BTreeSet<u64>>,
     pub(super) recovered_delivered_to: Offset,
     pub(super) delivered_to: Offset,
 }
@@ -52,6 +54,7 @@ impl Model {
             rules,
             all: BTreeMap::new(),
             begun: BTreeMap::new(),
+            failed: BTreeMap::new(),
             recovered_delivered_to: Offset::ZERO,
             delivered_to: Offset::ZERO,
         }
@@ -92,8 +95,10 @@ impl Model {
     }
 
     fn blocked(&self, msg: &Msg) -> bool {
-        let holder = msg.arrival.key.filter(|_| self.rules.keyed).and_then(|key| self.begun.get(&key));
-        holder.is_some_and(|holder| *holder != msg.arrival.offset.0)
+        let Some(key) = msg.arrival.key.filter(|_| self.rules.keyed) else { return false };
+        let offset = msg.arrival.offset.0;
+        let failed = self.failed.get(&key).and_then(|failed| failed.first());
+        self.begun.get(&key).is_some_and(|holder| *holder != offset) || failed.is_some_and(|failed| *failed < offset)
     }
 
     /// Whether the message may be handed out.
@@ -131,6 +136,7 @@ impl Model {
             msg.place = Place::Out { lease: delivery.lease, consumer, until: delivery.until };
             if let Some(key) = msg.arrival.key.filter(|_| self.rules.keyed) {
                 self.begun.insert(key, offset.0);
+                self.failed.entry(key).or_default().remove(&offset.0);
             }
         }
     }
@@ -138,6 +144,9 @@ impl Model {
     /// The message is on its way out: its key is free.
     pub(super) fn free(&mut self, offset: u64) {
         self.begun.retain(|_, holder| *holder != offset);
+        for failed in self.failed.values_mut() {
+            failed.remove(&offset);
+        }
     }
 
     pub(super) fn back(&mut self, offset: u64, due: Option<Timestamp>, now: Now) {

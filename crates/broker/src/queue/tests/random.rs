@@ -530,6 +530,7 @@ impl World {
         self.log.retain(|offset, _| *offset >= purge.before.0 || purge.keep.contains(&Offset(*offset)));
         let here: Vec<_> = self.model.all.keys().copied().collect();
         self.model.begun.retain(|_, holder| here.contains(holder));
+        self.model.failed.values_mut().for_each(|failed| failed.retain(|offset| here.contains(offset)));
     }
 
     fn change_rules(&mut self) {
@@ -563,6 +564,7 @@ impl World {
             self.model.rules.keyed = self.rng.bool();
         }
         self.model.begun.clear();
+        self.model.failed.clear();
         for offset in self.model.all.keys().copied().collect::<Vec<_>>() {
             let first_due = self.model.first_due(&self.model.all[&offset].arrival);
             let msg = self.model.all.get_mut(&offset).expect("there");
@@ -572,7 +574,7 @@ impl World {
             msg.due = record.map_or(first_due, |record| Some(record.due));
             (msg.was_due, msg.was_expired) = (false, false);
             if let (Some(_), Some(key), true) = (record, msg.arrival.key, self.model.rules.keyed) {
-                self.model.begun.entry(key).or_insert(offset);
+                self.model.failed.entry(key).or_default().insert(offset);
             }
         }
         self.model.look_at_clock(self.now);
