@@ -54,7 +54,7 @@ impl Simulation {
         let queue = self.model.definitions.queues.iter().find(|(_, (id, _))| *id == held.queue);
         let is_last = queue.is_some_and(|(name, (_, config))| dead_letter_queue(name, config).is_none());
         let ends = how == Settle::Ack || (is_last && matches!(how, Settle::Reject { .. }));
-        Settling { receipt: held.receipt, copy: held.copy, how, ends, until: held.until }
+        Settling { receipt: held.receipt, copy: held.copy, how, ends, until: held.until, attempt: held.attempt }
     }
 
     pub(crate) fn settle(&mut self) {

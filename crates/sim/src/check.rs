@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use broker::definitions::OverflowConfig;
 use broker::views::{BrowsedState, ReadFrom};
 use broker::{Read, Session};
 use types::{EntityId, Message, Offset, Value};
 
-use crate::definitions::Definitions;
+use crate::definitions::{Definitions, made_by_itself};
+use crate::fixtures::CIRCLE;
 use crate::life::Life;
 use crate::model::{Copy, Leaves, Model, Story, There};
 use crate::operation::{CopyId, Num, OpId, Operation, Verdict};
@@ -85,6 +87,7 @@ impl Model {
         self.close_open(&votes, after);
         self.check_versions(life);
         self.check_order();
+        self.check_dropped();
         if after != After::Calm {
             self.begin_anew(after);
         }
@@ -103,6 +106,7 @@ impl Model {
     /// The definitions are those that were confirmed, with the change that was open or without it.
     pub(crate) fn check_definitions(&mut self, life: &Life) {
         let shown = Definitions::shown(&life.broker, &life.principal, &life.session);
+        self.take_last_resorts(&shown);
         let changes = self.open.iter().filter_map(|(id, operation)| match operation {
             Operation::Define(change) => Some((*id, change.clone())),
             _ => None,
@@ -119,6 +123,19 @@ impl Model {
         assert!(new.is_empty() && lost.is_empty(), "defined is {new:?}, where {lost:?} was confirmed");
     }
 
+    /// A queue of last resort is made when a circle of dead letters needs it, without anybody asking.
+    pub(crate) fn take_last_resorts(&mut self, shown: &Definitions) {
+        for name in CIRCLE.map(|name| format!("{name}.dlq")) {
+            if let Some((id, config)) = shown.queues.get(&name)
+                && !self.definitions.queues.contains_key(&name)
+            {
+                assert_eq!(*config, made_by_itself(), "{name}");
+                assert!(self.ids.insert(*id), "{id} names something new, and was used before");
+                self.definitions.queues.insert(name, (*id, config.clone()));
+            }
+        }
+    }
+
     /// These are the definitions now.
     pub(crate) fn take_definitions(&mut self, shown: Definitions) {
         let before = self.definitions.ids();
@@ -128,6 +145,9 @@ impl Model {
         for (name, (id, config)) in &shown.queues {
             if let Some(dead) = crate::definitions::dead_letter_queue(name, config) {
                 self.ways.insert((*id, dead));
+            }
+            if CIRCLE.contains(&name.as_str()) {
+                self.ways.insert((*id, format!("{name}.dlq")));
             }
         }
         let gone: BTreeSet<EntityId> = before.difference(&shown.ids()).copied().collect();
@@ -163,6 +183,9 @@ impl Model {
             let depth = life.session.queue(&name).expect("it is there").depth;
             let all = depth.ready + depth.delayed + depth.parked + depth.in_flight;
             assert_eq!(all, found.len() as u64, "{name} counts otherwise than it shows: {depth:?}");
+            if after == After::Calm {
+                self.check_bound(&name, &found);
+            }
             for one in found {
                 by_num.entry(one.num).or_default().push(one);
             }
@@ -172,6 +195,17 @@ impl Model {
         for num in nums {
             let found = by_num.remove(&num).unwrap_or_default();
             self.match_copies(num, &found, after, votes);
+        }
+    }
+
+    /// What is too much for a queue that drops its oldest has left it, but for what waits for its time.
+    fn check_bound(&self, name: &str, found: &[Found]) {
+        let (_, config) = &self.definitions.queues[name];
+        if config.overflow == Some(OverflowConfig::DropOldest) {
+            let waiting = found.iter().filter(|one| one.state != BrowsedState::InFlight).count() as u64;
+            let is_ready = |one: &Found| one.state == BrowsedState::Ready;
+            let is_over = config.max_messages.is_some_and(|max| waiting > max);
+            assert!(!is_over || !found.iter().any(is_ready), "{waiting} wait in {name}");
         }
     }
 
@@ -234,8 +268,10 @@ impl Model {
             There::Maybe(_) => true,
             There::Soft(_) => after == After::PowerCut,
         };
-        // Moves that were refused are tried again; until then the message is on its way out and not shown.
-        may || copy.leaves != Leaves::No || (after == After::Calm && self.troubled)
+        // Moves that were refused, or that wait for a queue of last resort, are tried again; until then the message is on its way out and
+        // not shown.
+        let goes_round = CIRCLE.contains(&self.name_of(copy.at).as_str());
+        may || copy.leaves != Leaves::No || (after == After::Calm && (self.troubled || goes_round))
     }
 
     fn is_there(&mut self, id: CopyId, one: &Found, votes: &mut Votes) {
@@ -290,9 +326,11 @@ impl Model {
             return;
         }
         let name = self.name_of(copy.at);
-        assert!(name.ends_with(".dlq") || name == "dead", "{id:?} is a dead letter in {name}");
+        let goes_round = CIRCLE.contains(&story.queue.as_str());
+        let takes_dead_letters = name.ends_with(".dlq") || name == "dead" || CIRCLE.contains(&name.as_str());
+        assert!(takes_dead_letters, "{id:?} is a dead letter in {name}");
         assert_eq!(story.failed_times, story.attempts > 0, "{id:?}: {story:?}");
-        if copy.rejected && !self.redriving {
+        if copy.rejected && !self.redriving && !goes_round {
             assert_eq!(story.reason, "rejected", "{id:?}");
         }
         let facts = &self.messages[&id.0];
@@ -302,13 +340,15 @@ impl Model {
             "max-attempts" => assert!(story.attempts > 1, "{story:?}"),
             "expired" => {
                 let expires = facts.expires_at.unwrap_or(i64::MAX);
-                let is_short = story.queue.starts_with("short");
+                let is_short = story.queue == "short" || goes_round;
                 assert!(expires <= self.latest_wall || is_short, "{id:?} expired before its time");
             }
+            "overflow" => assert_eq!(story.queue, "ring", "{id:?} was too much for a queue without a bound"),
+            "cycle" => assert!(goes_round && name.ends_with(".dlq"), "{id:?} goes round from {}", story.queue),
             other => panic!("{id:?} was given up for {other}"),
         }
-        // Redriven in between, it began anew.
-        let came_from = !self.redriving && self.name_of(before.at) == story.queue;
+        // Redriven in between, or once round, it began anew.
+        let came_from = !self.redriving && !goes_round && self.name_of(before.at) == story.queue;
         if let (Some(offset), true) = (before.offset, came_from) {
             let place = self.places.get(&(before.at, offset)).cloned().unwrap_or_default();
             let most = place.deliveries + self.unheard.get(&before.at).copied().unwrap_or_default();
@@ -449,6 +489,27 @@ impl Model {
                 assert!(confirmed >= latest.0, "{id:?} at {offset} was confirmed before {:?} began", latest.1);
                 latest = latest.max((submitted, Some(id)));
             }
+        }
+    }
+
+    /// The oldest were dropped: nothing older than what was dropped waits still, unless it was out or waited for its time.
+    fn check_dropped(&self) {
+        let Some(ring) = self.definitions.queue_id("ring") else { return };
+        let is_dropped = |copy: &&Copy| copy.story.as_ref().is_some_and(|story| story.reason == "overflow");
+        let dropped = self.copies.iter().filter(|(_, copy)| is_dropped(copy)).map(|(id, _)| *id);
+        let Some(youngest) = dropped.max_by_key(|id| self.messages[&id.0].submitted) else { return };
+        let submitted = self.messages[&youngest.0].submitted;
+        if self.unheard.contains_key(&ring) {
+            return;
+        }
+        for (id, copy) in self.copies.iter().filter(|(_, copy)| copy.at == ring && copy.direct) {
+            let Some(place) = copy.offset.map(|offset| self.places.get(&(ring, offset))) else { continue };
+            let was_out = place.is_some_and(|place| place.deliveries > 0);
+            let is_older = copy.confirmed.is_some_and(|confirmed| confirmed < submitted);
+            assert!(
+                was_out || self.messages[&id.0].waits || !is_older,
+                "{youngest:?} was dropped, and {id:?} is older"
+            );
         }
     }
 

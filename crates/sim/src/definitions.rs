@@ -39,7 +39,7 @@ pub(crate) enum Change {
 }
 
 /// What a dead-letter queue that came by itself is defined as.
-fn made_by_itself() -> QueueConfig {
+pub(crate) fn made_by_itself() -> QueueConfig {
     QueueConfig {
         dead_letter: Some(DeadLetterConfig::None),
         retry: Some(RetryConfig { max_attempts: Some(0), ..RetryConfig::default() }),
@@ -158,6 +158,11 @@ impl Definitions {
             let id = *id;
             self.queues.insert(name.to_owned(), (id, config.clone()));
         }
+    }
+
+    /// Whether the queue is there and drops nothing by itself: one of the circle may have been made as a place for dead letters only.
+    pub(crate) fn takes(&self, queue: &str) -> bool {
+        self.queues.get(queue).is_some_and(|(_, config)| config.dead_letter != Some(DeadLetterConfig::None))
     }
 
     pub(crate) fn queue_id(&self, name: &str) -> Option<EntityId> {

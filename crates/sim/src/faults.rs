@@ -9,6 +9,7 @@ use testkit::{CrashStyle, ManualClock};
 use types::{Clock, Timestamp};
 
 use crate::check::After;
+use crate::definitions::Definitions;
 use crate::engine::RESERVE_BYTES;
 use crate::life::Life;
 use crate::simulation::{Plan, Simulation};
@@ -179,7 +180,7 @@ impl Simulation {
         }
         self.disk.crash_after(u64::MAX);
         self.drain();
-        let names: Vec<String> = self.model.definitions.queues.keys().cloned().collect();
+        let mut names: Vec<String> = self.model.definitions.queues.keys().cloned().collect();
         for _ in 0..DRAIN_STEPS {
             let now = self.clock.advance(DRAIN_STEP);
             self.model.latest_wall = self.model.latest_wall.max(now.wall.0);
@@ -188,6 +189,11 @@ impl Simulation {
                 self.drain();
                 self.ticks += 1;
             }
+            // A tick may have made a queue of last resort.
+            let life = self.life.as_ref().expect("the broker runs");
+            let shown = Definitions::shown(&life.broker, &life.principal, &life.session);
+            self.model.take_last_resorts(&shown);
+            names = self.model.definitions.queues.keys().cloned().collect();
             for name in &names {
                 self.receive_from(name, 100, false);
                 self.drain();

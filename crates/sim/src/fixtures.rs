@@ -1,8 +1,8 @@
 //! The queues, topics, bindings and the rest that a run begins with, and how they are changed.
 
 use broker::definitions::{
-    BindingConfig, BindingTarget, DeadLetterConfig, GroupConfig, GroupStart, Permissions, PolicyConfig, PolicyScope,
-    PolicyValues, QueueConfig, RetentionConfig, RetryConfig, TopicConfig,
+    BindingConfig, BindingTarget, DeadLetterConfig, GroupConfig, GroupStart, OverflowConfig, Permissions, PolicyConfig,
+    PolicyScope, PolicyValues, QueueConfig, RetentionConfig, RetryConfig, TopicConfig,
 };
 use bytes::Bytes;
 use fastrand::Rng;
@@ -15,7 +15,11 @@ const WINDOW_MS: u64 = 86_400_000;
 pub(crate) const SUBJECTS: [&str; 4] = ["a.x", "a.y", "b.x", "b.y"];
 const PATTERNS: [&str; 3] = ["a.*", "b.*", "*.x"];
 /// Queues that messages are published into, besides those of topics.
-pub(crate) const QUEUES: [&str; 6] = ["plain", "keyed", "levels", "once", "short", "extra"];
+pub(crate) const QUEUES: [&str; 9] = ["plain", "keyed", "levels", "once", "short", "extra", "ring", "ping", "pong"];
+/// Queues whose dead letters go to each other. What leaves them by itself goes round once.
+pub(crate) const CIRCLE: [&str; 2] = ["ping", "pong"];
+/// Most that waits in the queue that drops its oldest.
+const RING_MESSAGES: u64 = 6;
 const TOPICS: [&str; 3] = ["fan", "trail", "kv"];
 
 pub(crate) fn queue(name: &str) -> QueueConfig {
@@ -30,13 +34,18 @@ pub(crate) fn queue(name: &str) -> QueueConfig {
         "keyed" => QueueConfig { keyed: Some(true), ..config },
         "levels" => QueueConfig { priority_levels: Some(4), ..config },
         "once" => QueueConfig { dedup_window_ms: Some(WINDOW_MS), max_messages: Some(12), ..config },
-        "short" => QueueConfig {
-            ttl_ms: Some(20_000),
-            dead_letter: Some(DeadLetterConfig::Queue("dead".to_owned())),
-            ..config
-        },
+        "short" => QueueConfig { ttl_ms: Some(20_000), dead_letter: other("dead"), ..config },
+        "ring" => {
+            QueueConfig { max_messages: Some(RING_MESSAGES), overflow: Some(OverflowConfig::DropOldest), ..config }
+        }
+        "ping" => QueueConfig { dead_letter: other("pong"), ttl_ms: Some(9_000), ..config },
+        "pong" => QueueConfig { dead_letter: other("ping"), ttl_ms: Some(6_000), ..config },
         _ => config,
     }
+}
+
+fn other(name: &str) -> Option<DeadLetterConfig> {
+    Some(DeadLetterConfig::Queue(name.to_owned()))
 }
 
 pub(crate) fn topic(name: &str) -> TopicConfig {
@@ -72,7 +81,7 @@ pub(crate) fn all(rng: &mut Rng, share: f32) -> Vec<Change> {
     let to = |name: &str| BindingTarget::Queue(name.to_owned());
     let mut wanted = |share: f32| rng.f32() < share;
     let mut changes = vec![Change::Queue("plain".to_owned(), Box::new(queue("plain")))];
-    for name in ["keyed", "levels", "once", "short"] {
+    for name in ["keyed", "levels", "once", "short", "ring", "ping", "pong"] {
         if wanted(share) {
             changes.push(Change::Queue(name.to_owned(), Box::new(queue(name))));
         }
@@ -84,6 +93,7 @@ pub(crate) fn all(rng: &mut Rng, share: f32) -> Vec<Change> {
     }
     changes.push(bind("fan", to("plain"), Filter::All));
     changes.push(bind("fan", to("keyed"), pattern("a.*")));
+    changes.push(bind("fan", to("ring"), pattern("b.*")));
     changes.push(bind("fan", to("levels"), Filter::SubjectExact(Bytes::from_static(b"a.x"))));
     changes.push(bind("fan", BindingTarget::Topic("trail".to_owned()), pattern("b.*")));
     changes.push(bind("trail", to("keyed"), pattern("*.x")));
@@ -97,7 +107,7 @@ pub(crate) fn makes_sense(change: &Change, have: &Definitions) -> bool {
         Change::Bind(config) => {
             have.topics.contains_key(&config.topic)
                 && match &config.target {
-                    BindingTarget::Queue(name) => have.queues.contains_key(name),
+                    BindingTarget::Queue(name) => have.takes(name),
                     BindingTarget::Topic(name) => have.topics.contains_key(name),
                 }
         }

@@ -63,6 +63,8 @@ pub(crate) struct Facts {
     pub(crate) key: Option<u8>,
     pub(crate) priority: u8,
     pub(crate) expires_at: Option<i64>,
+    /// It has a time before which it is not handed out.
+    pub(crate) waits: bool,
     pub(crate) submitted: u64,
 }
 
@@ -133,6 +135,8 @@ pub(crate) struct Held {
     pub(crate) copy: CopyId,
     pub(crate) queue: EntityId,
     pub(crate) until: u64,
+    /// Which attempt it is.
+    pub(crate) attempt: u32,
 }
 
 /// A producer of one topic.

@@ -97,6 +97,8 @@ pub(crate) struct Settling {
     pub(crate) ends: bool,
     /// When the lease ends, in monotonic nanoseconds.
     pub(crate) until: u64,
+    /// Which attempt it is.
+    pub(crate) attempt: u32,
 }
 
 /// A receive.

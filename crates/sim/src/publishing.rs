@@ -45,8 +45,7 @@ impl Simulation {
     fn compose(&mut self, all: bool) -> Option<(PublishTo, Publishing, Vec<Message>, PublishOptions)> {
         let mut options = PublishOptions::default();
         let topics: Vec<String> = self.model.definitions.topics.keys().cloned().collect();
-        let queues: Vec<&str> =
-            QUEUES.into_iter().filter(|name| self.model.definitions.queues.contains_key(*name)).collect();
+        let queues: Vec<&str> = QUEUES.into_iter().filter(|name| self.model.definitions.takes(name)).collect();
         let into_topic = self.rng.bool() && !topics.is_empty();
         let name = match into_topic {
             true => self.rng.choice(&topics)?.clone(),
@@ -204,7 +203,7 @@ impl Simulation {
         let expires_at = (rng.u8(..) < 16).then(|| wall + rng.i64(1_000..30_000));
         let body = format!("{num} {}", "x".repeat(rng.usize(0..200)));
         let subject = rng.choice(SUBJECTS).expect("some");
-        let facts = Facts { key, priority, expires_at, submitted: 0 };
+        let facts = Facts { key, priority, expires_at, waits: not_before.is_some(), submitted: 0 };
         self.model.messages.insert(num, facts);
         let message = Message {
             id: Some(MessageId::Text(Text::from(format!("m{num}").as_str()))),

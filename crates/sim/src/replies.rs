@@ -273,7 +273,14 @@ impl Model {
     /// The delivery is still out.
     fn hold(&mut self, settling: &Settling) {
         let queue = settling.receipt.queue;
-        self.held.push(Held { receipt: settling.receipt, copy: settling.copy, queue, until: settling.until });
+        let Settling { receipt, copy, until, attempt, .. } = *settling;
+        self.held.push(Held { receipt, copy, queue, until, attempt });
+    }
+
+    /// So many attempts at a place are known to have failed.
+    fn note_failure(&mut self, place: (EntityId, Offset), failed: u32) {
+        let place = self.places.entry(place).or_default();
+        place.least = place.least.max(failed);
     }
 
     fn stay(&mut self, copy: CopyId, op: OpId) {
@@ -300,10 +307,10 @@ impl Model {
                 self.synced(id.0);
             }
             (Settle::Nack { .. }, Ok(())) => {
-                self.places.entry(place).or_default().least += 1;
+                self.note_failure(place, settling.attempt);
             }
             (Settle::Reject { .. }, Ok(())) => {
-                self.places.entry(place).or_default().least += 1;
+                self.note_failure(place, settling.attempt);
                 self.synced(id.0);
                 if let Some(copy) = self.copies.get_mut(&settling.copy) {
                     copy.rejected = true;
@@ -396,7 +403,7 @@ impl Model {
         }
         let lease = one.lease.map_or(u64::MAX, |lease| u64::try_from(lease.as_nanos()).expect("short"));
         let until = receiving.taken_at.saturating_add(lease);
-        self.held.push(Held { receipt: one.receipt, copy, queue, until });
+        self.held.push(Held { receipt: one.receipt, copy, queue, until, attempt: one.attempt });
     }
 
     /// A message that comes again was not out any more.

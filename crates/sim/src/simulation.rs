@@ -272,8 +272,9 @@ impl Simulation {
             let line = self.model.reply(id, reply, self.faults);
             self.note(line);
             if let (true, Some(Operation::Define(change))) = (defined, operation) {
-                let life = self.life();
+                let life = self.life.as_ref().expect("the broker runs");
                 let shown = Definitions::shown(&life.broker, &life.principal, &life.session);
+                self.model.take_last_resorts(&shown);
                 let expected = self.model.definitions.after(&change, &shown);
                 let (new, lacking) = (shown.beyond(&expected), expected.beyond(&shown));
                 assert!(

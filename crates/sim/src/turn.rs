@@ -1,5 +1,6 @@
 //! Whose turn it is: what a receive may give.
 
+use broker::definitions::OverflowConfig;
 use broker::views::BrowsedState;
 use types::{Offset, Timestamp};
 
@@ -35,6 +36,11 @@ impl Simulation {
                 let earlier = earlier.find(|other| !is_done(other) && key(other).is_some() && key(other) == key(one));
                 assert!(earlier.is_none(), "{:?} came before {:?} of its key", brief(one), earlier.map(brief));
             }
+            return;
+        }
+        // What is too much goes first, and may go with this very look.
+        let is_over = config.max_messages.is_some_and(|most| before.len() as u64 > most);
+        if is_over && config.overflow == Some(OverflowConfig::DropOldest) {
             return;
         }
         if self.ticks < LOOKED_THROUGH && config.priority_levels.is_some() {
