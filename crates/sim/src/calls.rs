@@ -35,6 +35,7 @@ impl Simulation {
             wall: now.wall.0,
             marks: !self.model.troubled && !self.disk.crashed(),
             has_failed: self.life().poisoned().is_some(),
+            standing: None,
         };
         let before = (!self.disk.crashed()).then(|| look(&self.life().session, name, queue));
         let text = format!("receive {max} from {name}{}", if auto_ack { ", acknowledged" } else { "" });
@@ -54,7 +55,8 @@ impl Simulation {
         let queue = self.model.definitions.queues.iter().find(|(_, (id, _))| *id == held.queue);
         let is_last = queue.is_some_and(|(name, (_, config))| dead_letter_queue(name, config).is_none());
         let ends = how == Settle::Ack || (is_last && matches!(how, Settle::Reject { .. }));
-        Settling { receipt: held.receipt, copy: held.copy, how, ends, until: held.until, attempt: held.attempt }
+        let Held { receipt, copy, until, attempt, standing, .. } = *held;
+        Settling { receipt, copy, how, ends, until, attempt, standing }
     }
 
     pub(crate) fn settle(&mut self) {

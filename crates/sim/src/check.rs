@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use broker::definitions::OverflowConfig;
+use broker::definitions::{OverflowConfig, TopicConfig};
 use broker::views::{BrowsedState, ReadFrom};
 use broker::{Read, Session};
 use types::{EntityId, Message, Offset, Value};
 
 use crate::definitions::{Definitions, made_by_itself};
-use crate::fixtures::CIRCLE;
+use crate::fixtures::{CIRCLE, TOMBSTONE_MS, WINDOW_AGE_MS, WINDOW_RECORDS};
 use crate::life::Life;
 use crate::model::{Copy, Leaves, Model, Story, There};
 use crate::operation::{CopyId, Num, OpId, Operation, Verdict};
-use crate::replies::number_of;
+use crate::publishing::BATCH;
+use crate::replies::number_in;
 
 /// What lies between the model's last word and what is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +61,7 @@ pub(crate) fn look(session: &Session, name: &str, queue: EntityId) -> Vec<Found>
         let (page, next) = session.browse(name, from, 1_000).expect("a queue can be looked at");
         let done = next == from;
         found.extend(page.into_iter().map(|one| Found {
-            num: number_of(one.message.body.as_deref().unwrap_or_default()),
+            num: number_in(&one.message),
             queue,
             offset: one.offset,
             state: one.state,
@@ -229,7 +230,7 @@ impl Model {
         for (id, taken) in copies.into_iter().zip(taken) {
             match taken {
                 Some(at) => self.is_there(id, &found[at], votes),
-                None => self.is_gone(id, votes),
+                None => self.is_gone(id, after, votes),
             }
         }
     }
@@ -270,8 +271,11 @@ impl Model {
         };
         // Moves that were refused, or that wait for a queue of last resort, are tried again; until then the message is on its way out and
         // not shown.
-        let goes_round = CIRCLE.contains(&self.name_of(copy.at).as_str());
-        may || copy.leaves != Leaves::No || (after == After::Calm && (self.troubled || goes_round))
+        may || copy.leaves != Leaves::No || (after == After::Calm && (self.troubled || self.goes_round(copy)))
+    }
+
+    fn goes_round(&self, copy: &Copy) -> bool {
+        CIRCLE.contains(&self.name_of(copy.at).as_str())
     }
 
     fn is_there(&mut self, id: CopyId, one: &Found, votes: &mut Votes) {
@@ -295,7 +299,7 @@ impl Model {
         self.note_story(id, &one.message, &before);
     }
 
-    fn is_gone(&mut self, id: CopyId, votes: &mut Votes) {
+    fn is_gone(&mut self, id: CopyId, after: After, votes: &mut Votes) {
         let copy = self.copies[&id].clone();
         let what = format!("{} in {}", id.0, self.name_of(copy.at));
         let queue_is_there = self.definitions.queue_name(copy.at).is_some();
@@ -304,6 +308,8 @@ impl Model {
             (There::Maybe(op) | There::Soft(op), Leaves::No) => votes.add(op, false, what),
             (There::Yes, Leaves::Maybe(op)) if self.is_whole(op) => votes.add(op, true, format!("the end of {what}")),
             (There::Yes, Leaves::No) => return,
+            // Perhaps it waits for a queue of last resort.
+            (There::Yes, Leaves::Free) if after == After::Calm && self.goes_round(&copy) => return,
             _ => {}
         }
         self.copies.remove(&id);
@@ -371,19 +377,29 @@ impl Model {
             for partition in 0..config.partitions.unwrap_or(1) {
                 let found = records(life, &name, partition);
                 let log = self.logs.entry((id, partition)).or_default();
-                for (offset, num) in log.iter() {
-                    assert_eq!(found.get(offset), Some(num), "{name}/{partition} at {offset}: a confirmed record");
-                }
                 for (offset, num) in &found {
                     let times = there.entry(*num).or_default();
                     *times += 1;
                     assert_eq!(*times, 1, "{num} is twice in {name}");
-                    if log.insert(*offset, *num).is_none() && !self.must_log.contains(&(id, *num)) {
+                    let before = log.insert(*offset, *num);
+                    assert!(
+                        before.is_none_or(|before| before == *num),
+                        "{name}/{partition} at {offset}: {before:?} was confirmed"
+                    );
+                    if before.is_none() && !self.must_log.contains(&(id, *num)) {
                         let is_open = |(_, at, maybe): &&(OpId, EntityId, Num)| (*at, *maybe) == (id, *num);
                         let open = self.maybe_logged.iter().find(is_open);
                         let (op, ..) = open.unwrap_or_else(|| panic!("{num} is in {name}, but was never confirmed"));
                         votes.add(*op, true, format!("{num} in the log of {name}"));
                     }
+                }
+                let log = &self.logs[&(id, partition)];
+                for (offset, num) in log {
+                    let is_right = match found.get(offset) {
+                        Some(there) => there == num,
+                        None => self.may_be_gone(&config, log, &found, (*offset, *num)),
+                    };
+                    assert!(is_right, "{name}/{partition} at {offset}: {num} was confirmed, there is {found:?}");
                 }
             }
             self.must_log.retain(|(topic, num)| {
@@ -395,6 +411,52 @@ impl Model {
             });
             for (op, _, num) in self.maybe_logged.iter().filter(|(_, at, num)| *at == id && !there.contains_key(num)) {
                 votes.add(*op, false, format!("{num} in the log of {name}"));
+            }
+        }
+    }
+
+    /// Whether a record may have gone from its log: of its bounds, or since a later one has its key.
+    fn may_be_gone(
+        &self,
+        config: &TopicConfig,
+        log: &BTreeMap<Offset, Num>,
+        found: &BTreeMap<Offset, Num>,
+        (offset, num): (Offset, Num),
+    ) -> bool {
+        let Some(retention) = &config.retention else { return false };
+        let facts = &self.messages[&num];
+        if retention.compact {
+            let is_replaced = log.range(offset.next()..).any(|(_, later)| self.messages[later].key == facts.key);
+            return facts.key.is_some() && (is_replaced || (facts.removes && self.is_past(facts.wall + TOMBSTONE_MS)));
+        }
+        // Whole batches go, from the front.
+        let is_before = found.keys().next().is_none_or(|first| offset < *first);
+        let behind = log.range(offset..).count();
+        let is_beyond = retention.max_records.is_some_and(|most| behind + BATCH > most as usize);
+        let is_old = retention.max_age_ms.is_some_and(|age| self.is_past(facts.wall + age as i64));
+        is_before && (is_beyond || is_old)
+    }
+
+    fn is_past(&self, wall: i64) -> bool {
+        wall <= self.latest_wall
+    }
+
+    /// In the end nothing is kept longer than the topics say.
+    pub(crate) fn check_kept(&self, life: &Life, wall: i64) {
+        if self.definitions.topic_id("window").is_some() {
+            let found = records(life, "window", 0);
+            assert!(found.len() as u64 <= WINDOW_RECORDS, "{} records are kept", found.len());
+            let oldest = found.values().next().map(|num| self.messages[num].wall);
+            assert!(oldest.is_none_or(|at| at + WINDOW_AGE_MS + 1_000 >= wall), "one of {oldest:?} is kept at {wall}");
+        }
+        if self.definitions.topic_id("latest").is_some() {
+            let mut last: BTreeMap<u8, Num> = BTreeMap::new();
+            for num in records(life, "latest", 0).into_values() {
+                let facts = &self.messages[&num];
+                let Some(key) = facts.key else { continue };
+                let before = last.insert(key, num);
+                assert_eq!(before, None, "{num} has the key of one before it");
+                assert!(!facts.removes || facts.wall + TOMBSTONE_MS + 1_000 >= wall, "the removal {num} is kept");
             }
         }
     }
@@ -461,10 +523,15 @@ impl Model {
 
     /// The last value of each key is the last record that has it.
     fn check_versions(&self, life: &Life) {
-        let Some(topic) = self.definitions.topic_id("kv") else { return };
-        for (key, last) in self.versions(topic) {
-            let record = life.session.last_value("kv", &[b'k', key]).expect("an index").map(|one| one.position.offset);
-            assert_eq!(record, Some(last), "the last value of key {key}");
+        for name in ["kv", "latest"] {
+            let Some(topic) = self.definitions.topic_id(name) else { continue };
+            for (key, last) in self.versions(topic) {
+                let record = life.session.last_value(name, &[b'k', key]).expect("an index");
+                let record = record.map(|one| one.position.offset);
+                let facts = &self.messages[&self.logs[&(topic, 0)][&last]];
+                let is_removed = record.is_none() && facts.removes && self.is_past(facts.wall + TOMBSTONE_MS);
+                assert!(record == Some(last) || is_removed, "the last value of key {key} in {name}: {record:?}");
+            }
         }
     }
 
@@ -515,6 +582,7 @@ impl Model {
 
     /// A new life begins: nothing is out any more.
     fn begin_anew(&mut self, after: After) {
+        self.standing.clear();
         self.stale.extend(self.held.drain(..).map(|held| held.receipt));
         let keep = self.stale.len().saturating_sub(8);
         self.stale.drain(..keep);
@@ -544,8 +612,7 @@ fn records(life: &Life, topic: &str, partition: u32) -> BTreeMap<Offset, Num> {
             return found;
         }
         from = ReadFrom::Offset(answer.next);
-        let number = |body: &Option<bytes::Bytes>| number_of(body.as_deref().unwrap_or_default());
-        found.extend(answer.records.iter().map(|one| (one.position.offset, number(&one.message.body))));
+        found.extend(answer.records.iter().map(|one| (one.position.offset, number_in(&one.message))));
     }
 }
 

@@ -20,7 +20,12 @@ pub(crate) const QUEUES: [&str; 9] = ["plain", "keyed", "levels", "once", "short
 pub(crate) const CIRCLE: [&str; 2] = ["ping", "pong"];
 /// Most that waits in the queue that drops its oldest.
 const RING_MESSAGES: u64 = 6;
-const TOPICS: [&str; 3] = ["fan", "trail", "kv"];
+const TOPICS: [&str; 5] = ["fan", "trail", "kv", "window", "latest"];
+/// How long a compacted topic keeps a removal.
+pub(crate) const TOMBSTONE_MS: i64 = 5_000;
+/// What the bounded topic keeps: records, and for how long.
+pub(crate) const WINDOW_RECORDS: u64 = 30;
+pub(crate) const WINDOW_AGE_MS: i64 = 60_000;
 
 pub(crate) fn queue(name: &str) -> QueueConfig {
     let retry = RetryConfig {
@@ -53,6 +58,22 @@ pub(crate) fn topic(name: &str) -> TopicConfig {
     match name {
         "trail" => TopicConfig { partitions: Some(2), dedup_window_ms: Some(WINDOW_MS), ..kept },
         "kv" => TopicConfig { key_index: true, ..kept },
+        "window" => {
+            let bounds = RetentionConfig {
+                max_records: Some(WINDOW_RECORDS),
+                max_age_ms: Some(WINDOW_AGE_MS.unsigned_abs()),
+                ..RetentionConfig::default()
+            };
+            TopicConfig { retention: Some(bounds), ..TopicConfig::default() }
+        }
+        "latest" => {
+            let compacted = RetentionConfig {
+                compact: true,
+                tombstone_ms: Some(TOMBSTONE_MS.unsigned_abs()),
+                ..RetentionConfig::default()
+            };
+            TopicConfig { retention: Some(compacted), key_index: true, ..TopicConfig::default() }
+        }
         _ => TopicConfig::default(),
     }
 }

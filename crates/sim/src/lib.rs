@@ -18,6 +18,7 @@ mod operation;
 mod publishing;
 mod replies;
 mod simulation;
+mod standing;
 mod trace;
 mod turn;
 

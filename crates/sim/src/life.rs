@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::engine::SteppedLog;
 use crate::operation::{OpId, Reply};
+use crate::standing::Standing;
 
 /// So few that a short run snapshots its logs of state many times.
 const SNAPSHOT_RECORDS: u64 = 12;
@@ -20,6 +21,8 @@ const TURNS: usize = 24;
 
 /// A running broker and the calls that are under way.
 pub(crate) struct Life {
+    /// Before the runtime, so that they go before it does.
+    pub(crate) standing: Vec<Standing>,
     runtime: Runtime,
     pub(crate) log: Arc<SteppedLog>,
     pub(crate) broker: Broker,
@@ -40,7 +43,16 @@ impl Life {
         let credentials = token.map_or(Credentials::Anonymous, |token| Credentials::Token(token.to_owned()));
         let principal = broker.authenticate(&credentials).map_err(|error| error.to_string())?;
         let session = broker.session(&principal, "default").map_err(|error| error.to_string())?;
-        Ok(Self { runtime, log, broker, session, principal, replies: Arc::default(), tasks: Vec::new() })
+        Ok(Self {
+            standing: Vec::new(),
+            runtime,
+            log,
+            broker,
+            session,
+            principal,
+            replies: Arc::default(),
+            tasks: Vec::new(),
+        })
     }
 
     /// Begins a call. Its first step is taken at once, so that it decides by what is there now.

@@ -20,6 +20,9 @@ pub(crate) struct Model {
     pub(crate) copies: BTreeMap<CopyId, Copy>,
     pub(crate) places: BTreeMap<(EntityId, Offset), Place>,
     pub(crate) held: Vec<Held>,
+    /// Standing consumers that are there.
+    pub(crate) standing: BTreeSet<u32>,
+    pub(crate) next_standing: u32,
     /// Receives without deliveries to show, by queue: what they took may have run out of its lease meanwhile, which counts as an attempt.
     pub(crate) unheard: BTreeMap<EntityId, u32>,
     /// Receipts of earlier lives.
@@ -66,6 +69,10 @@ pub(crate) struct Facts {
     /// It has a time before which it is not handed out.
     pub(crate) waits: bool,
     pub(crate) submitted: u64,
+    /// When it was published, by the wall clock in milliseconds.
+    pub(crate) wall: i64,
+    /// It has no body: it removes its key.
+    pub(crate) removes: bool,
 }
 
 /// A message in a queue.
@@ -137,6 +144,8 @@ pub(crate) struct Held {
     pub(crate) until: u64,
     /// Which attempt it is.
     pub(crate) attempt: u32,
+    /// The standing consumer that holds it.
+    pub(crate) standing: Option<u32>,
 }
 
 /// A producer of one topic.

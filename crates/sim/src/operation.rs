@@ -99,6 +99,8 @@ pub(crate) struct Settling {
     pub(crate) until: u64,
     /// Which attempt it is.
     pub(crate) attempt: u32,
+    /// The standing consumer that holds it.
+    pub(crate) standing: Option<u32>,
 }
 
 /// A receive.
@@ -116,6 +118,8 @@ pub(crate) struct Receiving {
     pub(crate) marks: bool,
     /// The engine wrote nothing any more: nothing may be handed out.
     pub(crate) has_failed: bool,
+    /// The standing consumer that asks.
+    pub(crate) standing: Option<u32>,
 }
 
 /// What came back.

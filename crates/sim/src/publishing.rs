@@ -13,7 +13,7 @@ use crate::operation::{Expected, OpId, Operation, PublishedMessage, Publishing, 
 use crate::simulation::Simulation;
 
 /// Most messages of one publish.
-const BATCH: usize = 4;
+pub(crate) const BATCH: usize = 4;
 
 impl Simulation {
     pub(crate) fn publish(&mut self) {
@@ -76,6 +76,14 @@ impl Simulation {
         for _ in 0..count {
             let (num, mut message) = self.message();
             let mut published = PublishedMessage { num, copies: vec![], duplicate: false, repeats: None };
+            if into_topic && name == "latest" {
+                // One without a key would go by its subject, as the topic has an index.
+                let (key, removes) = (self.rng.u8(0..3), self.rng.u8(..) < 60);
+                message.key = Some(vec![b'k', key].into());
+                message.body = message.body.filter(|_| !removes);
+                let facts = self.model.messages.entry(num).or_default();
+                (facts.key, facts.removes) = (Some(key), removes);
+            }
             if all && !publishing.soft && self.rng.u8(..) < 80 {
                 let dedup = format!("d{}", self.rng.u8(0..40));
                 // An id that a call under way may have taken says nothing yet.
@@ -203,7 +211,8 @@ impl Simulation {
         let expires_at = (rng.u8(..) < 16).then(|| wall + rng.i64(1_000..30_000));
         let body = format!("{num} {}", "x".repeat(rng.usize(0..200)));
         let subject = rng.choice(SUBJECTS).expect("some");
-        let facts = Facts { key, priority, expires_at, waits: not_before.is_some(), submitted: 0 };
+        let waits = not_before.is_some();
+        let facts = Facts { key, priority, expires_at, waits, submitted: 0, wall, removes: false };
         self.model.messages.insert(num, facts);
         let message = Message {
             id: Some(MessageId::Text(Text::from(format!("m{num}").as_str()))),

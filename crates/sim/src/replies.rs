@@ -3,12 +3,16 @@
 use broker::queue::Settle;
 use broker::views::{Delivered, Position, Published};
 use broker::{ConsumeError, DeclareError, PublishError, ReplayError, SettleError, StorageError};
-use types::{EntityId, Offset};
+use types::{EntityId, Message, MessageId, Offset};
 
+use crate::definitions::Change;
 use crate::model::{Held, Leaves, Model, There};
 use crate::operation::{
     CopyId, Num, OpId, Operation, PublishedMessage, Publishing, Receiving, Reply, Settling, Verdict,
 };
+
+/// No lease is shorter, in nanoseconds.
+const SHORTEST_LEASE_NS: u64 = 3_000_000_000;
 
 /// What may be the reason of a refusal.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,11 +55,21 @@ impl Faults {
 }
 
 fn number(one: &Delivered) -> Num {
-    number_of(one.message.body.as_deref().unwrap_or_default())
+    number_in(&one.message)
+}
+
+/// The number of a message.
+pub(crate) fn number_in(message: &Message) -> Num {
+    match (&message.body, &message.id) {
+        (None, Some(MessageId::Text(id))) => {
+            id.to_string().strip_prefix('m').and_then(|number| number.parse().ok()).expect("an id of ours")
+        }
+        (body, _) => number_of(body.as_deref().unwrap_or_default()),
+    }
 }
 
 /// The number that a body begins with.
-pub(crate) fn number_of(body: &[u8]) -> Num {
+fn number_of(body: &[u8]) -> Num {
     let text = std::str::from_utf8(body).expect("a body of ours");
     text.split(' ').next().and_then(|number| number.parse().ok()).expect("a body of ours")
 }
@@ -273,8 +287,10 @@ impl Model {
     /// The delivery is still out.
     fn hold(&mut self, settling: &Settling) {
         let queue = settling.receipt.queue;
-        let Settling { receipt, copy, until, attempt, .. } = *settling;
-        self.held.push(Held { receipt, copy, queue, until, attempt });
+        let Settling { receipt, copy, until, attempt, standing, .. } = *settling;
+        if standing.is_none_or(|number| self.standing.contains(&number)) {
+            self.held.push(Held { receipt, copy, queue, until, attempt, standing });
+        }
     }
 
     /// So many attempts at a place are known to have failed.
@@ -361,16 +377,32 @@ impl Model {
         faults: Faults,
     ) -> bool {
         match result {
+            Ok(delivered) if delivered.is_empty() && receiving.standing.is_some() => {
+                // What it was about to get may have run out of its lease before the call was dropped.
+                if self.now.saturating_sub(receiving.taken_at) >= SHORTEST_LEASE_NS {
+                    *self.unheard.entry(receiving.queue).or_default() += 1;
+                }
+            }
             Ok(delivered) => {
                 assert!(!receiving.has_failed || delivered.is_empty(), "handed out while nothing is written any more");
                 // A mark that could not be written keeps nobody from what waits.
                 let marks = receiving.marks && !faults.failed && !faults.full;
-                let receiving = Receiving { marks, ..receiving.clone() };
+                let mut receiving = Receiving { marks, ..receiving.clone() };
+                if receiving.standing.is_some() {
+                    // When it took them is not known; by now it has.
+                    receiving.taken_at = self.now;
+                    receiving.marks &= !self.troubled;
+                }
                 delivered.iter().for_each(|one| self.delivered(&receiving, one));
             }
             Err(ConsumeError::Storage(error)) => {
                 faults.storage(error);
                 *self.unheard.entry(receiving.queue).or_default() += 1;
+            }
+            Err(ConsumeError::Deleted(name)) => {
+                let is_deleting = |operation: &Operation| matches!(operation, Operation::Define(Change::DeleteQueue(of)) if of == name);
+                let is_gone = self.definitions.queue_name(receiving.queue).is_none();
+                assert!(is_gone || self.open.values().any(is_deleting), "{name} is there");
             }
             Err(error) => panic!("unexpected: {error}"),
         }
@@ -403,7 +435,8 @@ impl Model {
         }
         let lease = one.lease.map_or(u64::MAX, |lease| u64::try_from(lease.as_nanos()).expect("short"));
         let until = receiving.taken_at.saturating_add(lease);
-        self.held.push(Held { receipt: one.receipt, copy, queue, until, attempt: one.attempt });
+        let (receipt, attempt, standing) = (one.receipt, one.attempt, receiving.standing);
+        self.held.push(Held { receipt, copy, queue, until, attempt, standing });
     }
 
     /// A message that comes again was not out any more.

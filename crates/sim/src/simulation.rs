@@ -261,6 +261,7 @@ impl Simulation {
         self.model.troubled |= self.faults.failed || self.faults.full;
         for (id, reply) in replies {
             self.running.remove(&id);
+            self.has_asked(id);
             let operation = self.model.open.get(&id).cloned();
             if let (Some(before), Reply::Received(Ok(delivered)), Some(Operation::Receive(receiving))) =
                 (self.looks.remove(&id), &reply, &operation)
@@ -302,7 +303,10 @@ impl Simulation {
                 return;
             }
             idle = if round == Round::Idle { idle + 1 } else { 0 };
-            if idle > PATIENCE || (self.is_full && idle > 2) {
+            if idle == 2 {
+                self.stop_all();
+            }
+            if idle > PATIENCE || (self.is_full && idle > 4) {
                 assert!(self.is_full, "calls never end: {:?}", self.running);
                 return;
             }
@@ -325,7 +329,7 @@ impl Simulation {
 
     pub(crate) fn step(&mut self) {
         self.mend_or_restart();
-        let is_busy = self.running.len() >= MOST_CALLS;
+        let is_busy = self.running.len() - self.waiting() >= MOST_CALLS;
         let alone = self
             .running
             .iter()
@@ -333,8 +337,9 @@ impl Simulation {
         match self.rng.u8(0..100) {
             _ if alone || is_busy => {}
             0..26 => self.publish(),
-            26..44 => self.receive(),
-            44..62 => self.settle(),
+            26..34 => self.receive(),
+            34..46 => self.stand(),
+            46..62 => self.settle(),
             62..66 => self.pass_on(),
             66..70 => self.move_group(),
             70..80 => self.pass_time(),
@@ -343,7 +348,8 @@ impl Simulation {
             85..87 => self.redrive(),
             87..89 => self.extend(),
             89 => self.use_stale(),
-            90..94 => self.life().log.upkeep(),
+            90..92 => self.life().log.upkeep(),
+            92..94 => self.stand(),
             94 => {
                 let result = self.life().log.checkpoint();
                 self.note(format!("checkpoint: {}", result.is_ok()));
