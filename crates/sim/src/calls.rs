@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use broker::definitions::NamespaceConfig;
 use broker::queue::Settle;
 use broker::views::{BrowsedState, ReadFrom};
 use broker::{Receive, Redrive, SettleError, UserChange};
 use types::{Clock, Offset};
 
 use crate::check::look;
-use crate::definitions::{Change, dead_letter_queue};
+use crate::definitions::{Change, OTHER, OTHERS, bare, dead_letter_queue, is_other};
 use crate::fixtures::QUEUES;
 use crate::model::Held;
 use crate::operation::{CopyId, Operation, Receiving, Reply, Settling};
@@ -37,12 +38,12 @@ impl Simulation {
             has_failed: self.life().poisoned().is_some(),
             standing: None,
         };
-        let before = (!self.disk.crashed()).then(|| look(&self.life().session, name, queue));
+        let before = (!self.disk.crashed()).then(|| look(self.life(), name, queue));
         let text = format!("receive {max} from {name}{}", if auto_ack { ", acknowledged" } else { "" });
         let id = self.begin(Operation::Receive(receiving), text);
         self.looks.extend(before.map(|before| (id, before)));
         let receive = Receive { max, max_bytes: u64::MAX, wait: Duration::ZERO, lease: None, auto_ack };
-        let (session, name) = (self.life().session.clone(), name.to_owned());
+        let (session, name) = (self.life().session_of(name), bare(name).to_owned());
         self.start(id, async move { Reply::Received(session.receive(&name, receive).await) });
     }
 
@@ -86,6 +87,14 @@ impl Simulation {
     }
 
     pub(crate) fn settle_all(&mut self, all: Vec<Settling>) {
+        // A receipt is worth something in its own namespace only.
+        let is_others = |one: &Settling| self.model.definitions.queue_name(one.receipt.queue).is_some_and(is_other);
+        let (others, own) = all.into_iter().partition(is_others);
+        self.settle_in(OTHER, others);
+        self.settle_in("default", own);
+    }
+
+    fn settle_in(&mut self, namespace: &str, all: Vec<Settling>) {
         if all.is_empty() {
             return;
         }
@@ -96,7 +105,8 @@ impl Simulation {
         for copy in acked {
             self.model.may_leave(copy, id);
         }
-        let session = self.life().session.clone();
+        let life = self.life();
+        let session = life.broker.session(&life.principal, namespace).expect("it is there");
         self.start(id, async move { Reply::Settled(session.settle(settlements).await) });
     }
 
@@ -104,7 +114,8 @@ impl Simulation {
         let by = Duration::from_secs(self.rng.u64(1..20));
         let now = self.clock.now().mono.0;
         let Some(at) = (!self.model.held.is_empty()).then(|| self.rng.usize(0..self.model.held.len())) else { return };
-        let result = self.life().session.extend(self.model.held[at].receipt, by);
+        let name = self.model.name_of(self.model.held[at].queue);
+        let result = self.life().session_of(&name).extend(self.model.held[at].receipt, by);
         let held = &mut self.model.held[at];
         match &result {
             Ok(()) => held.until = now + u64::try_from(by.as_nanos()).expect("short"),
@@ -133,16 +144,17 @@ impl Simulation {
             .collect();
         let Some(name) = self.rng.choice(&names).cloned() else { return };
         let to = (self.rng.u8(0..4) == 0).then(|| "plain".to_owned());
+        let here = |to: &str| if is_other(&name) { format!("{OTHER}/{to}") } else { to.to_owned() };
         let from = self.model.definitions.queue_id(&name).expect("there");
         let rate = self.rng.bool().then_some(5.0);
         let redrive = Redrive { to: to.clone(), rate, max: None };
-        let result = self.life().session.redrive(&name, redrive);
+        let result = self.life().session_of(&name).redrive(bare(&name), redrive);
         self.note(format!("redrive {name} to {to:?} at {rate:?}: {}", result.is_ok()));
         if result.is_ok() {
             self.model.redriving = true;
             match to {
-                Some(to) => drop(self.model.ways.insert((from, to))),
-                None => self.model.ways.extend(QUEUES.iter().map(|to| (from, (*to).to_owned()))),
+                Some(to) => drop(self.model.ways.insert((from, here(&to)))),
+                None => self.model.ways.extend(QUEUES.iter().map(|to| (from, here(to)))),
             }
         }
     }
@@ -153,7 +165,7 @@ impl Simulation {
         let Some(name) = self.rng.choice(&names).cloned() else { return };
         let queue = self.model.definitions.queue_id(&name).expect("there");
         let mut copies = Vec::new();
-        for found in look(&self.life().session, &name, queue) {
+        for found in look(self.life(), &name, queue) {
             let copy = self.model.copy_at(found.num, queue, found.offset, &found.message);
             let copy = copy.unwrap_or_else(|| panic!("{} is in {name}, and should not be", found.num));
             let before = self.model.copies[&copy].clone();
@@ -167,8 +179,8 @@ impl Simulation {
         for copy in copies {
             self.model.may_leave(copy, id);
         }
-        let session = self.life().session.clone();
-        self.start(id, async move { Reply::Purged(session.purge(&name).await) });
+        let session = self.life().session_of(&name);
+        self.start(id, async move { Reply::Purged(session.purge(bare(&name)).await) });
     }
 
     /// Commits offsets of the group, or moves it to the start.
@@ -201,10 +213,15 @@ impl Simulation {
     /// Changes a definition. Nothing else is under way.
     pub(crate) fn define(&mut self, change: Change) {
         let id = self.begin(Operation::Define(change.clone()), format!("define {}", brief(&change)));
-        let (session, broker, by) =
-            (self.life().session.clone(), self.life().broker.clone(), self.life().principal.clone());
+        let (broker, by) = (self.life().broker.clone(), self.life().principal.clone());
+        let (session, change) = match change.others() {
+            Some(change) => (self.life().session_of(OTHERS), change),
+            None => (self.life().session.clone(), change),
+        };
         self.start(id, async move {
             let result = match change {
+                Change::Namespace => broker.put_namespace(&by, OTHER, NamespaceConfig::default()).await.map(drop),
+                Change::DeleteNamespace => broker.delete_namespace(&by, OTHER).await,
                 Change::Queue(name, config) => session.declare_queue(&name, *config, true).await.map(drop),
                 Change::DeleteQueue(name) => session.delete_queue(&name, false, false).await.map(drop),
                 Change::Topic(name, config) => session.declare_topic(&name, *config, true).await.map(drop),

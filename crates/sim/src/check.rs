@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use broker::Read;
 use broker::definitions::{OverflowConfig, TopicConfig};
 use broker::views::{BrowsedState, ReadFrom};
-use broker::{Read, Session};
 use types::{EntityId, Message, Offset, Value};
 
-use crate::definitions::{Definitions, made_by_itself};
+use crate::definitions::{Definitions, bare, made_by_itself};
 use crate::fixtures::{CIRCLE, TOMBSTONE_MS, WINDOW_AGE_MS, WINDOW_RECORDS};
 use crate::life::Life;
 use crate::model::{Copy, Leaves, Model, Story, There};
@@ -55,10 +55,11 @@ impl Votes {
 }
 
 /// The messages of a queue, in log order.
-pub(crate) fn look(session: &Session, name: &str, queue: EntityId) -> Vec<Found> {
+pub(crate) fn look(life: &Life, name: &str, queue: EntityId) -> Vec<Found> {
+    let session = life.session_of(name);
     let (mut found, mut from) = (Vec::new(), Offset::ZERO);
     loop {
-        let (page, next) = session.browse(name, from, 1_000).expect("a queue can be looked at");
+        let (page, next) = session.browse(bare(name), from, 1_000).expect("a queue can be looked at");
         let done = next == from;
         found.extend(page.into_iter().map(|one| Found {
             num: number_in(&one.message),
@@ -180,8 +181,8 @@ impl Model {
             self.definitions.queues.iter().map(|(name, (id, _))| (name.clone(), *id)).collect();
         let mut by_num: BTreeMap<Num, Vec<Found>> = BTreeMap::new();
         for (name, id) in queues {
-            let found = look(&life.session, &name, id);
-            let depth = life.session.queue(&name).expect("it is there").depth;
+            let found = look(life, &name, id);
+            let depth = life.session_of(&name).queue(bare(&name)).expect("it is there").depth;
             let all = depth.ready + depth.delayed + depth.parked + depth.in_flight;
             assert_eq!(all, found.len() as u64, "{name} counts otherwise than it shows: {depth:?}");
             if after == After::Calm {
@@ -305,11 +306,11 @@ impl Model {
         let queue_is_there = self.definitions.queue_name(copy.at).is_some();
         match (copy.there, copy.leaves) {
             _ if !queue_is_there => {}
+            // Perhaps it waits for a queue of last resort.
+            _ if after == After::Calm && self.goes_round(&copy) => return,
             (There::Maybe(op) | There::Soft(op), Leaves::No) => votes.add(op, false, what),
             (There::Yes, Leaves::Maybe(op)) if self.is_whole(op) => votes.add(op, true, format!("the end of {what}")),
             (There::Yes, Leaves::No) => return,
-            // Perhaps it waits for a queue of last resort.
-            (There::Yes, Leaves::Free) if after == After::Calm && self.goes_round(&copy) => return,
             _ => {}
         }
         self.copies.remove(&id);
@@ -354,7 +355,7 @@ impl Model {
             other => panic!("{id:?} was given up for {other}"),
         }
         // Redriven in between, or once round, it began anew.
-        let came_from = !self.redriving && !goes_round && self.name_of(before.at) == story.queue;
+        let came_from = !self.redriving && !goes_round && bare(&self.name_of(before.at)) == story.queue;
         if let (Some(offset), true) = (before.offset, came_from) {
             let place = self.places.get(&(before.at, offset)).cloned().unwrap_or_default();
             let most = place.deliveries + self.unheard.get(&before.at).copied().unwrap_or_default();

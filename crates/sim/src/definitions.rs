@@ -9,9 +9,29 @@ use broker::definitions::{
 use broker::{Broker, Principal, Session};
 use types::{EntityId, Filter};
 
-/// All definitions.
+/// The second namespace.
+pub(crate) const OTHER: &str = "other";
+/// What names of things in it begin with here.
+pub(crate) const OTHERS: &str = "other/";
+
+/// A name as its namespace knows it.
+pub(crate) fn bare(name: &str) -> &str {
+    name.strip_prefix(OTHERS).unwrap_or(name)
+}
+
+/// Whether something is in the second namespace.
+pub(crate) fn is_other(name: &str) -> bool {
+    name.starts_with(OTHERS)
+}
+
+fn others(name: &str) -> String {
+    format!("{OTHERS}{name}")
+}
+
+/// All definitions. Names of the second namespace begin with its own.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Definitions {
+    pub(crate) namespaces: BTreeMap<String, EntityId>,
     pub(crate) queues: BTreeMap<String, (EntityId, QueueConfig)>,
     pub(crate) topics: BTreeMap<String, (EntityId, TopicConfig)>,
     pub(crate) bindings: BTreeMap<EntityId, BindingConfig>,
@@ -24,6 +44,9 @@ pub(crate) struct Definitions {
 /// A change of definitions.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
+    /// Makes the second namespace.
+    Namespace,
+    DeleteNamespace,
     Queue(String, Box<QueueConfig>),
     DeleteQueue(String),
     Topic(String, Box<TopicConfig>),
@@ -36,6 +59,27 @@ pub(crate) enum Change {
     DeletePolicy(String),
     User(String, Vec<String>, Permissions),
     DeleteUser(String),
+}
+
+impl Change {
+    /// The change as the second namespace knows it, if it is one there.
+    pub(crate) fn others(&self) -> Option<Self> {
+        let name = |name: &str| name.strip_prefix(OTHERS).map(str::to_owned);
+        Some(match self {
+            Self::Queue(of, config) => Self::Queue(name(of)?, config.clone()),
+            Self::DeleteQueue(of) => Self::DeleteQueue(name(of)?),
+            Self::Topic(of, config) => Self::Topic(name(of)?, config.clone()),
+            Self::DeleteTopic(of) => Self::DeleteTopic(name(of)?),
+            Self::Bind(config) => {
+                let mut config = config.clone();
+                config.topic = name(&config.topic)?;
+                let (BindingTarget::Queue(to) | BindingTarget::Topic(to)) = &mut config.target;
+                *to = bare(to).to_owned();
+                Self::Bind(config)
+            }
+            _ => return None,
+        })
+    }
 }
 
 /// What a dead-letter queue that came by itself is defined as.
@@ -65,13 +109,36 @@ impl Definitions {
         let groups = session.groups().expect("groups are shown").into_iter();
         let policies = session.policies().expect("policies are shown").into_iter();
         let users = broker.users(by).expect("users are shown").into_iter();
-        Self {
+        let namespaces = broker.namespaces(by).expect("namespaces are shown").into_iter();
+        let mut shown = Self {
+            namespaces: namespaces.map(|space| (space.name, space.id)).collect(),
             queues: queues.map(|queue| (queue.name, (queue.id, queue.config))).collect(),
             topics: topics.map(|topic| (topic.name, (topic.id, topic.config))).collect(),
             bindings: bindings.map(|binding| (binding.id, binding.config)).collect(),
             groups: groups.map(|group| (group.name, (group.id, group.config))).collect(),
             policies: policies.map(|policy| (policy.name, policy.config)).collect(),
             users: users.map(|user| (user.name, (user.tags, user.permissions))).collect(),
+        };
+        if shown.namespaces.contains_key(OTHER) {
+            shown.add_others(&broker.session(by, OTHER).expect("it is there"));
+        }
+        shown
+    }
+
+    /// Adds what the second namespace holds.
+    fn add_others(&mut self, session: &Session) {
+        let queues = session.queues().expect("queues are shown").into_iter();
+        self.queues.extend(queues.map(|queue| (others(&queue.name), (queue.id, queue.config))));
+        let topics = session.topics().expect("topics are shown").into_iter();
+        self.topics.extend(topics.map(|topic| (others(&topic.name), (topic.id, topic.config))));
+        for binding in session.bindings(None, None).expect("bindings are shown") {
+            let mut config = binding.config;
+            config.topic = others(&config.topic);
+            config.target = match config.target {
+                BindingTarget::Queue(name) => BindingTarget::Queue(others(&name)),
+                BindingTarget::Topic(name) => BindingTarget::Topic(others(&name)),
+            };
+            self.bindings.insert(binding.id, config);
         }
     }
 
@@ -84,7 +151,8 @@ impl Definitions {
             let differs = |(key, value): &(&K, &V)| others.get(*key) != Some(*value);
             all.iter().filter(differs).map(|(key, value)| format!("{key:?}: {value:?}")).collect()
         }
-        let mut all = beyond(&self.queues, &others.queues);
+        let mut all = beyond(&self.namespaces, &others.namespaces);
+        all.extend(beyond(&self.queues, &others.queues));
         all.extend(beyond(&self.topics, &others.topics));
         all.extend(beyond(&self.bindings, &others.bindings));
         all.extend(beyond(&self.groups, &others.groups));
@@ -98,13 +166,23 @@ impl Definitions {
         let queues = self.queues.values().map(|(id, _)| *id);
         let topics = self.topics.values().map(|(id, _)| *id);
         let groups = self.groups.values().map(|(id, _)| *id);
-        queues.chain(topics).chain(groups).chain(self.bindings.keys().copied()).collect()
+        let namespaces = self.namespaces.values().copied();
+        namespaces.chain(queues).chain(topics).chain(groups).chain(self.bindings.keys().copied()).collect()
     }
 
     /// These definitions after a change. Ids that are new are taken from what the broker shows: which they are is its choice.
     pub(crate) fn after(&self, change: &Change, shown: &Self) -> Self {
         let mut after = self.clone();
         match change {
+            Change::Namespace => {
+                after.namespaces.extend(shown.namespaces.get_key_value(OTHER).map(|(n, id)| (n.clone(), *id)))
+            }
+            Change::DeleteNamespace => {
+                after.namespaces.remove(OTHER);
+                after.queues.retain(|name, _| !is_other(name));
+                after.topics.retain(|name, _| !is_other(name));
+                after.bindings.retain(|_, binding| !is_other(&binding.topic));
+            }
             Change::Queue(name, config) => {
                 after.put_queue(name, config, shown);
                 if let Some(dead) = dead_letter_queue(name, config)

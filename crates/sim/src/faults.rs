@@ -9,7 +9,7 @@ use testkit::{CrashStyle, ManualClock};
 use types::{Clock, Timestamp};
 
 use crate::check::After;
-use crate::definitions::Definitions;
+use crate::definitions::{Definitions, bare};
 use crate::engine::RESERVE_BYTES;
 use crate::life::Life;
 use crate::model::Leaves;
@@ -214,7 +214,7 @@ impl Simulation {
         let is_out = self.model.copies.values().all(|copy| copy.leaves == Leaves::Free);
         assert!(is_out, "some never came: {:?}", self.model.copies);
         for name in self.dead_letter_queues().into_iter().chain(names) {
-            let depth = self.life().session.queue(&name).expect("there").depth;
+            let depth = self.life().session_of(&name).queue(bare(&name)).expect("there").depth;
             assert_eq!(depth, broker::queue::QueueDepth::default(), "{name}");
         }
         self.note("finished".to_owned());

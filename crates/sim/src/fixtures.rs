@@ -8,7 +8,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 use types::{Filter, SubjectPattern};
 
-use crate::definitions::{Change, Definitions};
+use crate::definitions::{Change, Definitions, OTHER, is_other};
 
 /// A day: longer than any run's clock moves.
 const WINDOW_MS: u64 = 86_400_000;
@@ -16,6 +16,9 @@ pub(crate) const SUBJECTS: [&str; 4] = ["a.x", "a.y", "b.x", "b.y"];
 const PATTERNS: [&str; 3] = ["a.*", "b.*", "*.x"];
 /// Queues that messages are published into, besides those of topics.
 pub(crate) const QUEUES: [&str; 9] = ["plain", "keyed", "levels", "once", "short", "extra", "ring", "ping", "pong"];
+/// The same names mean something else in the second namespace.
+pub(crate) const OTHER_QUEUE: &str = "other/plain";
+const OTHER_TOPIC: &str = "other/fan";
 /// Queues whose dead letters go to each other. What leaves them by itself goes round once.
 pub(crate) const CIRCLE: [&str; 2] = ["ping", "pong"];
 /// Most that waits in the queue that drops its oldest.
@@ -97,6 +100,16 @@ fn group() -> Change {
     Change::Group("readers".to_owned(), config)
 }
 
+/// What the second namespace begins with.
+fn others() -> Vec<Change> {
+    vec![
+        Change::Namespace,
+        Change::Queue(OTHER_QUEUE.to_owned(), Box::new(queue("plain"))),
+        Change::Topic(OTHER_TOPIC.to_owned(), Box::new(topic("fan"))),
+        bind(OTHER_TOPIC, BindingTarget::Queue(OTHER_QUEUE.to_owned()), pattern("a.*")),
+    ]
+}
+
 /// What a run begins with. Short runs do without some of it.
 pub(crate) fn all(rng: &mut Rng, share: f32) -> Vec<Change> {
     let to = |name: &str| BindingTarget::Queue(name.to_owned());
@@ -119,6 +132,9 @@ pub(crate) fn all(rng: &mut Rng, share: f32) -> Vec<Change> {
     changes.push(bind("fan", BindingTarget::Topic("trail".to_owned()), pattern("b.*")));
     changes.push(bind("trail", to("keyed"), pattern("*.x")));
     changes.push(group());
+    if wanted(share) {
+        changes.extend(others());
+    }
     changes
 }
 
@@ -133,6 +149,8 @@ pub(crate) fn makes_sense(change: &Change, have: &Definitions) -> bool {
                 }
         }
         Change::Group(..) => have.topics.contains_key("trail"),
+        Change::Queue(name, _) => !is_other(name) || have.namespaces.contains_key(OTHER),
+        Change::Topic(name, _) => !is_other(name) || have.namespaces.contains_key(OTHER),
         _ => true,
     }
 }
@@ -146,6 +164,11 @@ pub(crate) fn any(rng: &mut Rng, have: &Definitions, users: bool) -> Change {
     let missing = TOPICS.iter().find(|name| !have.topics.contains_key(**name));
     if let (Some(name), true) = (missing, rng.bool()) {
         return Change::Topic((*name).to_owned(), Box::new(topic(name)));
+    }
+    if rng.u8(0..8) == 0 {
+        let is_there = have.namespaces.contains_key(OTHER);
+        let change = others().swap_remove(rng.usize(0..4));
+        return if is_there && rng.u8(0..4) == 0 { Change::DeleteNamespace } else { change };
     }
     let name = |rng: &mut Rng, names: &[&str]| (*rng.choice(names).expect("some")).to_owned();
     match rng.u8(0..if users { 20 } else { 17 }) {

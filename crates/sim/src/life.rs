@@ -10,6 +10,7 @@ use testkit::{FaultDisk, ManualClock};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
+use crate::definitions::{OTHER, is_other};
 use crate::engine::SteppedLog;
 use crate::operation::{OpId, Reply};
 use crate::standing::Standing;
@@ -93,6 +94,15 @@ impl Life {
             }
         }
         std::mem::take(&mut *self.replies.lock())
+    }
+
+    /// A session where this queue or topic is.
+    pub(crate) fn session_of(&self, name: &str) -> Session {
+        if is_other(name) {
+            self.broker.session(&self.principal, OTHER).expect("the namespace is there")
+        } else {
+            self.session.clone()
+        }
     }
 
     /// Writes a round.

@@ -6,7 +6,7 @@ use broker::Receipt;
 use types::{EntityId, Message, Offset, Value};
 
 use crate::check::story_of;
-use crate::definitions::Definitions;
+use crate::definitions::{Definitions, bare};
 use crate::operation::{CopyId, Num, OpId, Operation};
 
 /// Everything that is known of a run's messages and definitions.
@@ -201,7 +201,7 @@ impl Model {
         match (copy.at == queue, copy.offset) {
             (true, Some(at)) if at == offset => 0,
             (true, None) => 1,
-            (false, _) if source.is_some() && self.definitions.queue_name(copy.at) == source => {
+            (false, _) if source.is_some() && self.definitions.queue_name(copy.at).map(bare) == source => {
                 2 + self.misfit(copy, message)
             }
             _ => hops.saturating_add(5),

@@ -399,10 +399,12 @@ impl Model {
                 faults.storage(error);
                 *self.unheard.entry(receiving.queue).or_default() += 1;
             }
-            Err(ConsumeError::Deleted(name)) => {
-                let is_deleting = |operation: &Operation| matches!(operation, Operation::Define(Change::DeleteQueue(of)) if of == name);
+            Err(ConsumeError::Deleted(_)) => {
+                let is_deleting = |operation: &Operation| {
+                    matches!(operation, Operation::Define(Change::DeleteQueue(_) | Change::DeleteNamespace))
+                };
                 let is_gone = self.definitions.queue_name(receiving.queue).is_none();
-                assert!(is_gone || self.open.values().any(is_deleting), "{name} is there");
+                assert!(is_gone || self.open.values().any(is_deleting), "{} is there", receiving.name);
             }
             Err(error) => panic!("unexpected: {error}"),
         }

@@ -8,6 +8,7 @@ use broker::{Consumer, ConsumerOptions};
 use tokio::sync::{Mutex, Notify};
 use types::{Clock, EntityId};
 
+use crate::definitions::bare;
 use crate::operation::{OpId, Operation, Receiving, Reply};
 use crate::simulation::Simulation;
 
@@ -56,7 +57,7 @@ impl Simulation {
         let number = self.model.next_standing;
         self.model.next_standing += 1;
         let options = ConsumerOptions { name: format!("c{number}"), rules };
-        let consumer = self.life().session.consume(&queue, options).expect("nobody has it for itself");
+        let consumer = self.life().session_of(&queue).consume(bare(&queue), options).expect("nobody has it for itself");
         self.note(format!(
             "consumer {number} of {queue} comes{}",
             if auto_ack { ", acknowledges at once" } else { "" }
