@@ -182,6 +182,9 @@ impl Simulation {
         self.disk.crash_after(u64::MAX);
         self.drain();
         self.detach_all();
+        // The wall clock may have been set back: what waits by it may wait for a time that has been before.
+        let back_ms = self.model.latest_wall - self.clock.now().wall.0;
+        self.clock.jump_wall(back_ms.max(0));
         let mut names: Vec<String> = self.model.definitions.queues.keys().cloned().collect();
         for step in 0..DRAIN_STEPS {
             let now = self.clock.advance(DRAIN_STEP);
