@@ -165,7 +165,9 @@ impl Simulation {
         let Some(name) = self.rng.choice(&names).cloned() else { return };
         let queue = self.model.definitions.queue_id(&name).expect("there");
         let mut copies = Vec::new();
-        for found in look(self.life(), &name, queue) {
+        let all = look(self.life(), &name, queue);
+        self.look_for(all.iter().map(|found| found.num).collect());
+        for found in all {
             let copy = self.model.copy_at(found.num, queue, found.offset, &found.message);
             let copy = copy.unwrap_or_else(|| panic!("{} is in {name}, and should not be", found.num));
             let before = self.model.copies[&copy].clone();

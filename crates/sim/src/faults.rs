@@ -159,7 +159,8 @@ impl Simulation {
     /// Ends this life in good order.
     fn close(&mut self) {
         self.drain();
-        if !self.running.is_empty() {
+        // A disk that has died in the meantime takes no last sync.
+        if !self.running.is_empty() || self.disk.crashed() || self.life().poisoned().is_some() {
             return;
         }
         self.note("== closed".to_owned());

@@ -18,6 +18,8 @@ pub(crate) struct Model {
     pub(crate) next: Num,
     pub(crate) messages: BTreeMap<Num, Facts>,
     pub(crate) copies: BTreeMap<CopyId, Copy>,
+    /// Copies that were found in their places a moment ago, where it matters.
+    pub(crate) in_place: BTreeSet<CopyId>,
     pub(crate) places: BTreeMap<(EntityId, Offset), Place>,
     pub(crate) held: Vec<Held>,
     /// Standing consumers that are there.
@@ -228,7 +230,11 @@ impl Model {
     /// The copy that a message at a place is.
     pub(crate) fn copy_at(&self, num: Num, queue: EntityId, offset: Offset, message: &Message) -> Option<CopyId> {
         let all = self.copies_of(num);
-        let rank = |id: &&CopyId| self.distance(&self.copies[*id], queue, offset, message);
+        let rank = |id: &&CopyId| {
+            let copy = &self.copies[*id];
+            let is_elsewhere = self.in_place.contains(*id) && (copy.at, copy.offset) != (queue, Some(offset));
+            (is_elsewhere, self.distance(copy, queue, offset, message))
+        };
         all.iter().filter(|id| self.fits(&self.copies[*id], queue, offset)).min_by_key(rank).copied()
     }
 

@@ -15,13 +15,13 @@ use types::disk::Disk;
 use types::{Clock, EntityId};
 
 use crate::check::{After, Found};
-use crate::definitions::Definitions;
+use crate::definitions::{Definitions, bare};
 use crate::engine::RESERVE_BYTES;
 use crate::fixtures;
 use crate::life::Life;
 use crate::model::Model;
 use crate::operation::{CopyId, Num, OpId, Operation, Reply};
-use crate::replies::Faults;
+use crate::replies::{Faults, number_in};
 use crate::trace::Trace;
 
 /// Calls under way at a time.
@@ -269,6 +269,9 @@ impl Simulation {
                 let given: Vec<_> = delivered.iter().map(|one| one.receipt.lease.offset).collect();
                 self.check_turn(&before, receiving, &given);
             }
+            if let Reply::Received(Ok(delivered)) = &reply {
+                self.look_for(delivered.iter().map(|one| number_in(&one.message)).collect());
+            }
             let defined = matches!((&operation, &reply), (Some(Operation::Define(_)), Reply::Defined(Ok(()))));
             let line = self.model.reply(id, reply, self.faults);
             self.note(line);
@@ -288,6 +291,23 @@ impl Simulation {
                 if is_written {
                     self.model.synced(id.0);
                 }
+            }
+        }
+    }
+
+    /// Finds out which copies of these messages are where they were: where there are several, it is not one of those that has moved.
+    pub(crate) fn look_for(&mut self, nums: BTreeSet<Num>) {
+        self.model.in_place.clear();
+        let ids: Vec<CopyId> = nums.into_iter().flat_map(|num| self.model.copies_of(num)).collect();
+        for id in ids {
+            let copy = &self.model.copies[&id];
+            let (Some(name), Some(offset)) = (self.model.definitions.queue_name(copy.at), copy.offset) else {
+                continue;
+            };
+            // A disk that has died may not let it be read.
+            let Ok((page, _)) = self.life().session_of(name).browse(bare(name), offset, 1) else { continue };
+            if page.iter().any(|one| one.offset == offset && number_in(&one.message) == id.0) {
+                self.model.in_place.insert(id);
             }
         }
     }
