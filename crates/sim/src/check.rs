@@ -337,6 +337,9 @@ impl Model {
         let takes_dead_letters = name.ends_with(".dlq") || name == "dead" || CIRCLE.contains(&name.as_str());
         assert!(takes_dead_letters, "{id:?} is a dead letter in {name}");
         assert_eq!(story.failed_times, story.attempts > 0, "{id:?}: {story:?}");
+        let left = before.story.as_ref().filter(|before| before.reason == "expired" && story.reason == "expired");
+        let is_round = goes_round && left.is_some_and(|left| left.queue != story.queue && left.queue == name);
+        assert!(!is_round || self.redriving, "{id:?} left {name} by itself, and is there again");
         if copy.rejected && !self.redriving && !goes_round {
             assert_eq!(story.reason, "rejected", "{id:?}");
         }
