@@ -1,19 +1,16 @@
 //! Looking at all that a broker holds, and holding it against the model.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use broker::Read;
-use broker::definitions::{OverflowConfig, TopicConfig};
-use broker::views::{BrowsedState, ReadFrom};
-use types::{EntityId, Message, Offset, Value};
+use broker::definitions::OverflowConfig;
+use broker::views::BrowsedState;
+use types::{EntityId, Message, Offset};
 
 use crate::definitions::{Definitions, bare, made_by_itself};
-use crate::fixtures::{CIRCLE, TOMBSTONE_MS, WINDOW_AGE_MS, WINDOW_RECORDS};
+use crate::fixtures::CIRCLE;
 use crate::life::Life;
-use crate::model::{Copy, Leaves, Model, Story, There};
+use crate::model::{Copy, Leaves, Model, There};
 use crate::operation::{CopyId, Num, OpId, Operation, Verdict};
-use crate::publishing::BATCH;
 use crate::replies::number_in;
 
 /// What lies between the model's last word and what is looked at.
@@ -38,10 +35,10 @@ pub(crate) struct Found {
 
 /// What a call that may have happened shows of itself: every effect must say the same.
 #[derive(Default)]
-struct Votes(BTreeMap<OpId, (Vec<String>, Vec<String>)>);
+pub(crate) struct Votes(BTreeMap<OpId, (Vec<String>, Vec<String>)>);
 
 impl Votes {
-    fn add(&mut self, op: OpId, happened: bool, what: String) {
+    pub(crate) fn add(&mut self, op: OpId, happened: bool, what: String) {
         let (yes, no) = self.0.entry(op).or_default();
         if happened { yes.push(what) } else { no.push(what) }
     }
@@ -321,166 +318,8 @@ impl Model {
         !matches!(self.open.get(&op), Some(Operation::Settle(_)))
     }
 
-    /// A dead letter tells its story, always the same one, and one that can be true.
-    pub(crate) fn note_story(&mut self, id: CopyId, message: &Message, before: &Copy) {
-        let copy = self.copies[&id].clone();
-        let Some(story) = story_of(message) else {
-            assert!(!copy.rejected || self.redriving, "{id:?} was rejected, and is no dead letter");
-            self.copies.entry(id).and_modify(|copy| copy.story = None);
-            return;
-        };
-        if copy.story.as_ref() == Some(&story) {
-            return;
-        }
-        let name = self.name_of(copy.at);
-        let goes_round = CIRCLE.contains(&story.queue.as_str());
-        let takes_dead_letters = name.ends_with(".dlq") || name == "dead" || CIRCLE.contains(&name.as_str());
-        assert!(takes_dead_letters, "{id:?} is a dead letter in {name}");
-        assert_eq!(story.failed_times, story.attempts > 0, "{id:?}: {story:?}");
-        let left = before.story.as_ref().filter(|before| before.reason == "expired" && story.reason == "expired");
-        let is_round = goes_round && left.is_some_and(|left| left.queue != story.queue && left.queue == name);
-        assert!(!is_round || self.redriving, "{id:?} left {name} by itself, and is there again");
-        if copy.rejected && !self.redriving && !goes_round {
-            assert_eq!(story.reason, "rejected", "{id:?}");
-        }
-        let facts = &self.messages[&id.0];
-        match story.reason.as_str() {
-            "rejected" => assert_eq!(story.error.as_deref(), Some("bad"), "{story:?}"),
-            "non-retryable" => assert_eq!(story.error.as_deref(), Some("fatal"), "{story:?}"),
-            "max-attempts" => assert!(story.attempts > 1, "{story:?}"),
-            "expired" => {
-                let expires = facts.expires_at.unwrap_or(i64::MAX);
-                let is_short = story.queue == "short" || goes_round;
-                assert!(expires <= self.latest_wall || is_short, "{id:?} expired before its time");
-            }
-            "overflow" => assert_eq!(story.queue, "ring", "{id:?} was too much for a queue without a bound"),
-            "cycle" => assert!(goes_round && name.ends_with(".dlq"), "{id:?} goes round from {}", story.queue),
-            other => panic!("{id:?} was given up for {other}"),
-        }
-        // Redriven in between, or once round, it began anew.
-        let came_from = !self.redriving && !goes_round && bare(&self.name_of(before.at)) == story.queue;
-        if let (Some(offset), true) = (before.offset, came_from) {
-            let place = self.places.get(&(before.at, offset)).cloned().unwrap_or_default();
-            let most = place.deliveries + self.unheard.get(&before.at).copied().unwrap_or_default();
-            let possible = i64::from(place.least)..=i64::from(most);
-            assert!(possible.contains(&story.attempts), "{id:?}: {story:?}, but {possible:?} failures are possible");
-        }
-        let copy = self.copies.get_mut(&id).expect("there");
-        (copy.story, copy.rejected) = (Some(story), false);
-    }
-
     pub(crate) fn name_of(&self, queue: EntityId) -> String {
         self.definitions.queue_name(queue).map_or_else(|| format!("a deleted queue {queue}"), str::to_owned)
-    }
-
-    /// Every confirmed record is at its place in its log, and nothing that was never published.
-    fn check_logs(&mut self, life: &Life, votes: &mut Votes) {
-        let topics = self.definitions.topics.clone();
-        for (name, (id, config)) in topics.into_iter().filter(|(_, (_, config))| config.retention.is_some()) {
-            let mut there: BTreeMap<Num, u32> = BTreeMap::new();
-            for partition in 0..config.partitions.unwrap_or(1) {
-                let found = records(life, &name, partition);
-                let log = self.logs.entry((id, partition)).or_default();
-                for (offset, num) in &found {
-                    let times = there.entry(*num).or_default();
-                    *times += 1;
-                    assert_eq!(*times, 1, "{num} is twice in {name}");
-                    let before = log.insert(*offset, *num);
-                    assert!(
-                        before.is_none_or(|before| before == *num),
-                        "{name}/{partition} at {offset}: {before:?} was confirmed"
-                    );
-                    if before.is_none() && !self.must_log.contains(&(id, *num)) {
-                        let is_open = |(_, at, maybe): &&(OpId, EntityId, Num)| (*at, *maybe) == (id, *num);
-                        let open = self.maybe_logged.iter().find(is_open);
-                        let (op, ..) = open.unwrap_or_else(|| panic!("{num} is in {name}, but was never confirmed"));
-                        votes.add(*op, true, format!("{num} in the log of {name}"));
-                    }
-                }
-                let log = &self.logs[&(id, partition)];
-                for (offset, num) in log {
-                    let is_right = match found.get(offset) {
-                        Some(there) => there == num,
-                        None => self.may_be_gone(&config, log, &found, (*offset, *num)),
-                    };
-                    assert!(is_right, "{name}/{partition} at {offset}: {num} was confirmed, there is {found:?}");
-                }
-            }
-            self.must_log.retain(|(topic, num)| {
-                assert!(
-                    *topic != id || there.contains_key(num),
-                    "{num} was confirmed, and is not in the log of {name}"
-                );
-                *topic != id
-            });
-            for (op, _, num) in self.maybe_logged.iter().filter(|(_, at, num)| *at == id && !there.contains_key(num)) {
-                votes.add(*op, false, format!("{num} in the log of {name}"));
-            }
-        }
-    }
-
-    /// Whether a record may have gone from its log: of its bounds, or since a later one has its key.
-    fn may_be_gone(
-        &self,
-        config: &TopicConfig,
-        log: &BTreeMap<Offset, Num>,
-        found: &BTreeMap<Offset, Num>,
-        (offset, num): (Offset, Num),
-    ) -> bool {
-        let Some(retention) = &config.retention else { return false };
-        let facts = &self.messages[&num];
-        if retention.compact {
-            let is_replaced = log.range(offset.next()..).any(|(_, later)| self.messages[later].key == facts.key);
-            return facts.key.is_some() && (is_replaced || (facts.removes && self.is_past(facts.wall + TOMBSTONE_MS)));
-        }
-        // Whole batches go, from the front.
-        let is_before = found.keys().next().is_none_or(|first| offset < *first);
-        let behind = log.range(offset..).count();
-        let is_beyond = retention.max_records.is_some_and(|most| behind + BATCH > most as usize);
-        let is_old = retention.max_age_ms.is_some_and(|age| self.is_past(facts.wall + age as i64));
-        is_before && (is_beyond || is_old)
-    }
-
-    fn is_past(&self, wall: i64) -> bool {
-        wall <= self.latest_wall
-    }
-
-    /// In the end nothing is kept longer than the topics say.
-    pub(crate) fn check_kept(&self, life: &Life, wall: i64) {
-        if self.definitions.topic_id("window").is_some() {
-            let found = records(life, "window", 0);
-            assert!(found.len() as u64 <= WINDOW_RECORDS, "{} records are kept", found.len());
-            let oldest = found.values().next().map(|num| self.messages[num].wall);
-            assert!(oldest.is_none_or(|at| at + WINDOW_AGE_MS + 1_000 >= wall), "one of {oldest:?} is kept at {wall}");
-        }
-        if self.definitions.topic_id("latest").is_some() {
-            let mut last: BTreeMap<u8, Num> = BTreeMap::new();
-            for num in records(life, "latest", 0).into_values() {
-                let facts = &self.messages[&num];
-                let Some(key) = facts.key else { continue };
-                let before = last.insert(key, num);
-                assert_eq!(before, None, "{num} has the key of one before it");
-                assert!(!facts.removes || facts.wall + TOMBSTONE_MS + 1_000 >= wall, "the removal {num} is kept");
-            }
-        }
-    }
-
-    /// Groups stand where they were confirmed, or where the open commit puts them.
-    fn check_groups(&mut self, life: &Life) {
-        for (name, (id, _)) in self.definitions.groups.clone() {
-            let info = life.session.group(&name).expect("a group");
-            let shown: BTreeMap<u32, Offset> =
-                info.partitions.iter().filter_map(|place| Some((place.partition, place.committed?))).collect();
-            let confirmed = self.groups.entry(id).or_default();
-            let open = self.open.values().find_map(|operation| match operation {
-                Operation::Commit(of, offsets) if *of == name => Some(offsets),
-                _ => None,
-            });
-            let mut moved = confirmed.clone();
-            moved.extend(open.into_iter().flatten().copied());
-            assert!(shown == *confirmed || shown == moved, "group {name} is at {shown:?}, not {confirmed:?}");
-            *confirmed = shown;
-        }
     }
 
     /// What was open has happened or not.
@@ -523,26 +362,6 @@ impl Model {
                 copy.leaves = Leaves::No;
             }
         }
-    }
-
-    /// The last value of each key is the last record that has it.
-    fn check_versions(&self, life: &Life) {
-        for name in ["kv", "latest"] {
-            let Some(topic) = self.definitions.topic_id(name) else { continue };
-            for (key, last) in self.versions(topic) {
-                let record = life.session.last_value(name, &[b'k', key]).expect("an index");
-                let record = record.map(|one| one.position.offset);
-                let facts = &self.messages[&self.logs[&(topic, 0)][&last]];
-                let is_removed = record.is_none() && facts.removes && self.is_past(facts.wall + TOMBSTONE_MS);
-                assert!(record == Some(last) || is_removed, "the last value of key {key} in {name}: {record:?}");
-            }
-        }
-    }
-
-    /// The offset of each key's last record.
-    pub(crate) fn versions(&self, topic: EntityId) -> BTreeMap<u8, Offset> {
-        let log = self.logs.get(&(topic, 0)).into_iter().flatten();
-        log.filter_map(|(offset, num)| Some((self.messages.get(num)?.key?, *offset))).collect()
     }
 
     /// What was published after something else was confirmed stands behind it.
@@ -604,30 +423,4 @@ impl Model {
         self.take_definitions(shown);
         self.troubled = false;
     }
-}
-
-fn records(life: &Life, topic: &str, partition: u32) -> BTreeMap<Offset, Num> {
-    let mut found = BTreeMap::new();
-    let mut from = ReadFrom::Earliest;
-    loop {
-        let read = Read { partition, from, max: 1_000, max_bytes: usize::MAX, wait: Duration::ZERO };
-        let answer = life.wait(life.session.read(topic, read)).expect("a topic can be read");
-        if answer.records.is_empty() {
-            return found;
-        }
-        from = ReadFrom::Offset(answer.next);
-        found.extend(answer.records.iter().map(|one| (one.position.offset, number_in(&one.message))));
-    }
-}
-
-pub(crate) fn story_of(message: &Message) -> Option<Story> {
-    let text = |name: &str| message.header(name).and_then(Value::as_text).map(str::to_owned);
-    Some(Story {
-        reason: text("ph-dead-letter-reason")?,
-        queue: text("ph-dead-letter-queue").expect("a dead letter names its queue"),
-        attempts: message.header("ph-dead-letter-attempts").and_then(Value::as_f64).expect("it counts") as i64,
-        error: text("ph-dead-letter-error"),
-        failed_times: message.header("ph-dead-letter-first-failed").is_some()
-            && message.header("ph-dead-letter-last-failed").is_some(),
-    })
 }

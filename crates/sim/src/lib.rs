@@ -9,16 +9,19 @@
 mod calls;
 mod check;
 mod definitions;
+mod deliveries;
 mod engine;
 mod faults;
 mod fixtures;
 mod life;
+mod logs;
 mod model;
 mod operation;
 mod publishing;
 mod replies;
 mod simulation;
 mod standing;
+mod stories;
 mod trace;
 mod turn;
 

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use broker::Receipt;
 use types::{EntityId, Message, Offset, Value};
 
-use crate::check::story_of;
 use crate::definitions::{Definitions, bare};
 use crate::operation::{CopyId, Num, OpId, Operation};
+use crate::stories::story_of;
 
 /// Everything that is known of a run's messages and definitions.
 #[derive(Clone, Default)]
