@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::queue::Settle;
+use broker::queue::{QueueDepth, Settle};
 use fastrand::Rng;
 use testkit::{CrashStyle, ManualClock};
 use types::{Clock, Timestamp};
@@ -187,7 +187,7 @@ impl Simulation {
         let back_ms = self.model.latest_wall - self.clock.now().wall.0;
         self.clock.jump_wall(back_ms.max(0));
         let mut names: Vec<String> = self.model.definitions.queues.keys().cloned().collect();
-        for step in 0..DRAIN_STEPS {
+        for _ in 0..DRAIN_STEPS {
             let now = self.clock.advance(DRAIN_STEP);
             self.model.latest_wall = self.model.latest_wall.max(now.wall.0);
             for _ in 0..3 {
@@ -206,7 +206,9 @@ impl Simulation {
                 self.acknowledge_all();
                 self.drain();
             }
-            let is_out = self.model.copies.values().all(|copy| step > 3 && copy.leaves == Leaves::Free);
+            // Those that may be gone are waited for until nothing is anywhere.
+            let is_out = self.model.copies.values().all(|copy| copy.leaves == Leaves::Free)
+                && names.iter().all(|name| self.depth_of(name) == QueueDepth::default());
             if is_out && now.wall.0 >= self.model.latest_wall {
                 break;
             }
@@ -218,9 +220,13 @@ impl Simulation {
         let is_out = self.model.copies.values().all(|copy| copy.leaves == Leaves::Free);
         assert!(is_out, "some never came: {:?}", self.model.copies);
         for name in self.dead_letter_queues().into_iter().chain(names) {
-            let depth = self.life().session_of(&name).queue(bare(&name)).expect("there").depth;
-            assert_eq!(depth, broker::queue::QueueDepth::default(), "{name}");
+            let depth = self.depth_of(&name);
+            assert_eq!(depth, QueueDepth::default(), "{name}");
         }
         self.note("finished".to_owned());
+    }
+
+    fn depth_of(&self, name: &str) -> QueueDepth {
+        self.life().session_of(name).queue(bare(name)).expect("there").depth
     }
 }
