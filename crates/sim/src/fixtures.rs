@@ -27,7 +27,7 @@ const TOPICS: [&str; 5] = ["fan", "trail", "kv", "window", "latest"];
 /// How long a compacted topic keeps a removal.
 pub(crate) const TOMBSTONE_MS: i64 = 5_000;
 /// What the bounded topic keeps: records, and for how long.
-pub(crate) const WINDOW_RECORDS: u64 = 30;
+pub(crate) const WINDOW_RECORDS: u64 = 8;
 pub(crate) const WINDOW_AGE_MS: i64 = 60_000;
 
 pub(crate) fn queue(name: &str) -> QueueConfig {

@@ -73,6 +73,8 @@ pub(crate) struct Facts {
     pub(crate) submitted: u64,
     /// When it was published, by the wall clock in milliseconds.
     pub(crate) wall: i64,
+    /// It got into one queue only, so that none of its kind can be taken for it.
+    pub(crate) is_single: bool,
     /// It has no body: it removes its key.
     pub(crate) removes: bool,
 }

@@ -221,7 +221,7 @@ impl Simulation {
         let body = format!("{num} {}", "x".repeat(rng.usize(0..200)));
         let subject = rng.choice(SUBJECTS).expect("some");
         let waits = not_before.is_some();
-        let facts = Facts { key, priority, expires_at, waits, submitted: 0, wall, removes: false };
+        let facts = Facts { key, priority, expires_at, waits, wall, ..Facts::default() };
         self.model.messages.insert(num, facts);
         let message = Message {
             id: Some(MessageId::Text(Text::from(format!("m{num}").as_str()))),
@@ -237,7 +237,8 @@ impl Simulation {
     /// Enters what a publish should lead to.
     fn expect_copies(&mut self, id: OpId, publishing: &Publishing) {
         for message in &publishing.messages {
-            self.model.messages.entry(message.num).or_default().submitted = id.0;
+            let facts = self.model.messages.entry(message.num).or_default();
+            (facts.submitted, facts.is_single) = (id.0, message.copies.len() == 1);
         }
         for (copy, at) in std::mem::take(&mut self.planned) {
             let copied = Copy {
