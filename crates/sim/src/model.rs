@@ -204,7 +204,8 @@ impl Model {
         let hops = self.hops(copy.at, queue).unwrap_or(u8::MAX);
         match (copy.at == queue, copy.offset) {
             (true, Some(at)) if at == offset => 0,
-            (true, None) => 1,
+            // A dead letter is not one that was published here.
+            (true, None) if source.is_none() => 1,
             (false, _) if source.is_some() && self.definitions.queue_name(copy.at).map(bare) == source => {
                 2 + self.misfit(copy, message)
             }

@@ -16,6 +16,7 @@ impl Model {
             self.copies.entry(id).and_modify(|copy| copy.story = None);
             return;
         };
+        self.copies.entry(id).and_modify(|copy| copy.direct = false);
         if copy.story.as_ref() == Some(&story) {
             return;
         }
