@@ -115,6 +115,13 @@ impl Simulation {
         let now = self.clock.now().mono.0;
         let Some(at) = (!self.model.held.is_empty()).then(|| self.rng.usize(0..self.model.held.len())) else { return };
         let name = self.model.name_of(self.model.held[at].queue);
+        let elsewhere = if is_other(&name) { "default" } else { OTHER };
+        if self.model.definitions.namespaces.contains_key(elsewhere) {
+            let life = self.life();
+            let stranger = life.broker.session(&life.principal, elsewhere).expect("it is there");
+            let result = stranger.extend(self.model.held[at].receipt, by);
+            assert!(matches!(result, Err(SettleError::Lease(_))), "a receipt of {name} was taken in {elsewhere}");
+        }
         let result = self.life().session_of(&name).extend(self.model.held[at].receipt, by);
         let held = &mut self.model.held[at];
         match &result {
