@@ -38,6 +38,8 @@ pub struct BrokerOptions {
     /// Records that a log of state or of definitions gathers beyond a snapshot before it is written anew; `None` is what suits each. For
     /// tests, in which thousands never come together.
     pub snapshot_records: Option<u64>,
+    /// Whether webhooks may be given private, loopback and link-local targets. What pushes has a setting of the same kind.
+    pub webhook_allow_private: bool,
 }
 
 impl Default for BrokerOptions {
@@ -47,6 +49,7 @@ impl Default for BrokerOptions {
             anonymous: true,
             auth_cache: crate::defaults::AUTH_CACHE,
             snapshot_records: None,
+            webhook_allow_private: false,
         }
     }
 }

@@ -41,6 +41,7 @@ mod users;
 pub mod validate;
 mod value_codec;
 pub mod views;
+pub mod webhook_target;
 
 pub use access::{Credentials, Principal};
 pub use backup::{Backup, BackupHistory};

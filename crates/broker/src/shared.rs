@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) last_second: AtomicU64,
     /// See [`BrokerOptions::snapshot_records`].
     pub(crate) snapshot_records: Option<u64>,
+    /// See [`BrokerOptions::webhook_allow_private`].
+    pub(crate) webhook_allow_private: bool,
 }
 
 /// Ids that are recorded as given out ahead of use, so that what is never recorded itself (a volatile queue) takes none twice either.
@@ -250,6 +252,7 @@ impl Shared {
             missing: Mutex::default(),
             last_second: AtomicU64::new(u64::MAX),
             snapshot_records: options.snapshot_records,
+            webhook_allow_private: options.webhook_allow_private,
         }
     }
 

@@ -29,8 +29,6 @@ pub struct HttpOptions {
     pub max_waits: usize,
     /// Most event streams and WebSockets at a time.
     pub max_streams: usize,
-    /// Whether webhooks may be given private, loopback and link-local targets. What pushes has a setting of the same kind.
-    pub webhook_allow_private: bool,
     /// When a WebSocket is given up.
     pub websocket: WebSocketTimes,
 }
@@ -63,7 +61,6 @@ impl HttpOptions {
             max_batch_bytes: 48 * 1024 * 1024,
             max_waits: 10_000,
             max_streams: 10_000,
-            webhook_allow_private: false,
             websocket: WebSocketTimes::default(),
         }
     }

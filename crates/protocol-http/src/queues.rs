@@ -1,7 +1,6 @@
 //! Queues: declare, list, show, delete.
 
 use api::{DeclareQuery, DeleteQuery, ListQuery, Page, Queue, QueueConfig};
-use axum::extract::State;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -12,7 +11,6 @@ use crate::input::{OptionalJson, Path, Query};
 use crate::page::{DeclaredAnswer, declared, page};
 use crate::problem::Failure;
 use crate::views;
-use crate::webhook::check_target;
 
 pub(crate) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(put, show, delete))
@@ -37,7 +35,6 @@ async fn list(Caller(session): Caller, Query(query): Query<ListQuery>) -> Result
     ),
 )]
 async fn put(
-    State(app): State<App>,
     Caller(session): Caller,
     Path((_, queue)): Path<(String, String)>,
     Query(query): Query<DeclareQuery>,
@@ -51,10 +48,6 @@ async fn put(
             Failure::invalid("webhook.secret", format!("{HIDDEN_SECRET:?} keeps the secret there is; there is none"))
         };
         webhook.secret = Some(known.ok_or_else(missing)?);
-    }
-    if let Some(webhook) = &config.webhook {
-        check_target(webhook, app.options.webhook_allow_private)
-            .map_err(|why| Failure::invalid("webhook.url", format!("webhook.url: {why} (webhook.allow_private)")))?;
     }
     let (outcome, info) = session.declare_queue(&queue, config, query.update.unwrap_or(true)).await?;
     Ok(declared(views::outcome(outcome), views::queue(info)))

@@ -69,8 +69,7 @@ impl Server {
         }
         if let Some(listener) = http {
             let metrics = Metrics::new(broker.clone(), Arc::clone(&clock), counts, config.metrics_max_entities);
-            let mut options = HttpOptions::new(Arc::new(move || metrics.page()), clock);
-            options.webhook_allow_private = config.webhook_allow_private;
+            let options = HttpOptions::new(Arc::new(move || metrics.page()), clock);
             let router = protocol_http::router(broker.clone(), options);
             tasks.push(tokio::spawn(protocol_http::serve(listener, router, drain.clone())));
         }
@@ -142,6 +141,7 @@ async fn open_broker(
         memory_high_bytes: config.memory_high.0,
         anonymous,
         auth_cache: config.auth_cache,
+        webhook_allow_private: config.webhook_allow_private,
         ..BrokerOptions::default()
     };
     let opening = {

@@ -16,8 +16,9 @@ use crate::queues::{QueueDefinition, QueueOwner};
 use crate::shared::{Namespace, Shared, log_of, state_log_of};
 use crate::state_log::StateRecord;
 use crate::transaction::{Owned, Transaction};
-use crate::validate::validate_queue;
+use crate::validate::{invalid, validate_queue};
 use crate::views::{Declared, QueueInfo};
+use crate::webhook_target::check_declared;
 
 impl Session {
     /// Makes a queue, and its dead-letter queue if that is missing. One that exists with the same definition is fine; with another
@@ -35,6 +36,7 @@ impl Session {
         self.may(Action::Configure, "queue", name)?;
         self.may_dead_letter(&config)?;
         validate_queue(&config)?;
+        self.check_webhook(&config)?;
         let (session, name) = (self.clone(), name.to_owned());
         to_the_end(async move { session.declare_queue_now(&name, config, update).await }).await
     }
@@ -47,6 +49,13 @@ impl Session {
             Some(DeadLetterConfig::None) | None => {}
         }
         Ok(())
+    }
+
+    /// Whatever protocol a declaration comes by, it cannot make the broker reach what only the broker reaches.
+    fn check_webhook(&self, config: &QueueConfig) -> Result<(), DeclareError> {
+        let Some(webhook) = &config.webhook else { return Ok(()) };
+        let checked = check_declared(&webhook.url, self.shared().webhook_allow_private);
+        checked.map_err(|why| invalid("webhook.url", format!("{why} (webhook.allow_private)")))
     }
 
     /// A dead-letter queue is made if it is missing; a topic, of which nobody knows what it should lead to, is not.

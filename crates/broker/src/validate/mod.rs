@@ -28,7 +28,7 @@ pub use webhook::validate_webhook;
 
 type Checked = Result<(), DeclareError>;
 
-fn invalid(field: impl Into<String>, why: impl Into<String>) -> DeclareError {
+pub(crate) fn invalid(field: impl Into<String>, why: impl Into<String>) -> DeclareError {
     DeclareError::Invalid { field: field.into(), why: why.into() }
 }
 

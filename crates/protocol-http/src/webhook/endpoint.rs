@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use broker::definitions::{WebhookConfig, WebhookFormat};
-use url::{Host, Url};
+use broker::webhook_target::check_url;
+use url::Url;
 
-use super::address::{Refused, forbidden};
 use super::limits::{CONCURRENCY, TIMEOUT};
 use super::sign::SigningKey;
 
@@ -49,7 +49,7 @@ impl Endpoint {
         let target = match (url, &key) {
             // A message that should be signed is not sent unsigned.
             (_, Some(None)) => Err("refused: the secret is not base64 behind `whsec_`".to_owned()),
-            (Ok(url), _) => check(&url, allow_private).map(|()| url),
+            (Ok(url), _) => check_url(&url, allow_private).map(|()| url),
             (Err(error), _) => Err(format!("refused: the URL cannot be read: {error}")),
         };
         Self {
@@ -65,48 +65,6 @@ impl Endpoint {
             format: config.format.unwrap_or(WebhookFormat::Native),
         }
     }
-}
-
-/// Checks what needs no name service: scheme, credentials, and a host that is an address, which is never resolved.
-fn check(url: &Url, allow_private: bool) -> Result<(), String> {
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("refused: {:?} is no scheme to push to; use http or https", url.scheme()));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("refused: the URL holds a user or password; send them in an `authorization` header".to_owned());
-    }
-    let address = match url.host() {
-        None => return Err("refused: the URL names no host".to_owned()),
-        Some(Host::Domain(_)) => return Ok(()),
-        Some(Host::Ipv4(address)) => address.into(),
-        Some(Host::Ipv6(address)) => address.into(),
-    };
-    match forbidden(address).filter(|_| !allow_private) {
-        None => Ok(()),
-        Some(what) => Err(Refused { host: address.to_string(), address: None, what }.to_string()),
-    }
-}
-
-/// Names that mean the machine itself, whoever is asked. (RFC 6761, section 6.3)
-fn is_local(name: &str) -> bool {
-    let name = name.strip_suffix('.').unwrap_or(name);
-    name == "localhost" || name.ends_with(".localhost")
-}
-
-/// Why nothing would be sent to a webhook, as far as that is known before its host's name is resolved.
-///
-/// # Errors
-/// What is wrong with it.
-pub(crate) fn check_target(config: &WebhookConfig, allow_private: bool) -> Result<(), String> {
-    let target = Endpoint::new(config, allow_private).target;
-    let checked = target.and_then(|url| match url.host() {
-        // It is resolved to a loopback address as a message is sent; that needs no name service to be known.
-        Some(Host::Domain(name)) if !allow_private && is_local(name) => {
-            Err(Refused { host: name.to_owned(), address: None, what: "this machine" }.to_string())
-        }
-        _ => Ok(()),
-    });
-    checked.map_err(|why| why.strip_prefix("refused: ").map(str::to_owned).unwrap_or(why))
 }
 
 fn own_headers(config: &WebhookConfig) -> HeaderMap {

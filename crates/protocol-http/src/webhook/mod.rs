@@ -18,7 +18,6 @@ mod sign;
 mod verdict;
 mod worker;
 
-pub(crate) use endpoint::check_target;
 pub use metrics::PushMetrics;
 pub use pusher::{PushOptions, Pusher};
 

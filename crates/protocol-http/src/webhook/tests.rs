@@ -119,7 +119,8 @@ impl Bench {
     }
 
     async fn on(clock: Arc<dyn Clock>, allow_private: bool) -> Self {
-        let broker = Broker::open(Arc::new(MemoryLog::new()), clock.clone(), BrokerOptions::default()).expect("opens");
+        let options = BrokerOptions { webhook_allow_private: true, ..BrokerOptions::default() };
+        let broker = Broker::open(Arc::new(MemoryLog::new()), clock.clone(), options).expect("opens");
         let principal = broker.authenticate(&Credentials::Anonymous).expect("anonymous");
         let session = broker.session(&principal, "default").expect("default");
         let options = PushOptions { allow_private, stop_timeout: PATIENCE, clock };

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode, header};
 use broker::queue::Settle;
+use broker::webhook_target::Refused;
 use types::Timestamp;
 
-use super::address::Refused;
 use super::limits::{CONNECT_TIMEOUT, MAX_ERROR_BYTES, MAX_RETRY_AFTER};
 
 /// How a request ended.
