@@ -5,6 +5,8 @@
 //!
 //! Architecture invariant: this crate knows no broker, no socket and no runtime; of ours it imports `types` only.
 
+#[cfg(test)]
+mod both_apis;
 mod consume;
 mod entities;
 mod filter;

@@ -26,6 +26,7 @@ pub(super) async fn status(app: &App, request: Request<g::GetStatusRequest>) -> 
         memory_high: metrics.memory_high,
         disk_full: engine.disk_full,
         disk_free_bytes: engine.free_bytes,
+        damaged_logs: engine.damaged_logs,
     })
 }
 

@@ -1,7 +1,7 @@
 //! What the broker says about its entities, in the API's words.
 
 use api::grpc as g;
-use broker::queue::QueueRules;
+use broker::queue::{BreakerRules, Overflow};
 use broker::views as v;
 
 use super::definitions as d;
@@ -47,18 +47,21 @@ pub(super) fn topic(info: v::TopicInfo) -> g::Topic {
         bindings: info.bindings,
         published: info.published,
         unrouted: info.unrouted,
+        damage: info.damage,
     }
 }
 
 pub(super) fn queue(info: v::QueueInfo) -> g::Queue {
+    let effective = effective(&info);
     g::Queue {
         id: info.id.0,
         name: info.name,
-        effective: Some(effective(&info.rules, d::dead_letter_from(info.dead_letter))),
+        effective: Some(effective),
         config: Some(d::queue_from(info.config)),
         policy: info.policy,
         depth: Some(g::QueueDepth {
             ready: info.depth.ready,
+            unread: info.depth.unread,
             delayed: info.depth.delayed,
             parked: info.depth.parked,
             in_flight: info.depth.in_flight,
@@ -89,7 +92,19 @@ pub(super) fn queue(info: v::QueueInfo) -> g::Queue {
     }
 }
 
-fn effective(rules: &QueueRules, dead_letter: g::DeadLetter) -> g::QueueEffective {
+fn effective(info: &v::QueueInfo) -> g::QueueEffective {
+    let rules = &info.rules;
+    let bounded = rules.max_messages.is_some() || rules.max_bytes.is_some();
+    let breaker = |rules: BreakerRules| g::Breaker {
+        failure_ratio: rules.failure_ratio,
+        window: rules.window,
+        pause_ms: ms(rules.pause),
+    };
+    let overflow = match rules.overflow {
+        _ if !bounded => g::Overflow::Unspecified,
+        Overflow::Reject => g::Overflow::Reject,
+        Overflow::DropOldest => g::Overflow::DropOldest,
+    };
     g::QueueEffective {
         lease_ms: rules.lease.map(ms),
         retry: Some(g::Retry {
@@ -100,7 +115,7 @@ fn effective(rules: &QueueRules, dead_letter: g::DeadLetter) -> g::QueueEffectiv
             jitter: Some(rules.retry.jitter),
             non_retryable: rules.retry.non_retryable.iter().map(ToString::to_string).collect(),
         }),
-        dead_letter: Some(dead_letter),
+        dead_letter: Some(d::dead_letter_from(info.dead_letter.clone())),
         keyed: rules.keyed,
         priority_levels: u32::from(rules.priority_levels),
         ttl_ms: rules.ttl.map(ms),
@@ -108,6 +123,10 @@ fn effective(rules: &QueueRules, dead_letter: g::DeadLetter) -> g::QueueEffectiv
         single_active: rules.single_active,
         max_messages: rules.max_messages,
         max_bytes: rules.max_bytes,
+        overflow: i32::from(overflow),
+        dedup_window_ms: info.dedup_window.map(ms),
+        breaker: rules.breaker.map(breaker),
+        expires_ms: info.expires.map(ms),
     }
 }
 
@@ -137,6 +156,7 @@ pub(super) fn group(info: v::GroupInfo) -> g::Group {
         generation: info.generation,
         members: info.members.into_iter().map(member).collect(),
         partitions: info.partitions.into_iter().map(group_partition).collect(),
+        damage: info.damage,
     }
 }
 

@@ -99,3 +99,46 @@ async fn namespaces_policies_and_status_are_there() {
     assert_eq!((queue.policy.as_deref(), queue.effective.unwrap().max_messages), (Some("p"), Some(7)));
     assert!(admin.get_status(g::GetStatusRequest {}).await.unwrap().into_inner().ready);
 }
+
+#[tokio::test]
+async fn what_holds_for_a_queue_is_shown_whole() {
+    let server = Server::start().await;
+    let mut admin = AdminClient::new(server.channel.clone());
+    let breaker = g::Breaker { failure_ratio: 0.5, window: 10, pause_ms: 1000 };
+    let config = g::QueueConfig {
+        max_messages: Some(7),
+        overflow: g::Overflow::DropOldest.into(),
+        dedup_window_ms: Some(60_000),
+        breaker: Some(breaker),
+        expires_ms: Some(3_600_000),
+        ..Default::default()
+    };
+    let request = g::PutQueueRequest { name: "work".to_owned(), config: Some(config), ..Default::default() };
+    let effective = admin.put_queue(request).await.unwrap().into_inner().queue.unwrap().effective.unwrap();
+    assert_eq!(effective.overflow(), g::Overflow::DropOldest);
+    assert_eq!((effective.dedup_window_ms, effective.expires_ms), (Some(60_000), Some(3_600_000)));
+    assert_eq!(effective.breaker, Some(breaker));
+    let request = name::<g::PutQueueRequest>(|request| request.name = "plain".to_owned());
+    let queue = admin.put_queue(request).await.unwrap().into_inner().queue.unwrap();
+    assert_eq!(queue.effective.unwrap().overflow(), g::Overflow::Unspecified, "nothing is bounded");
+    assert_eq!((queue.damage, queue.depth.unwrap().unread), (None, 0));
+    assert_eq!(admin.get_status(g::GetStatusRequest {}).await.unwrap().into_inner().damaged_logs, 0);
+}
+
+#[tokio::test]
+async fn webhooks_lead_to_no_private_address() {
+    let server = Server::start().await;
+    let mut admin = AdminClient::new(server.channel.clone());
+    let put = |url: &str| {
+        let webhook = Some(g::Webhook { url: url.to_owned(), ..Default::default() });
+        let config = Some(g::QueueConfig { webhook, ..Default::default() });
+        g::PutQueueRequest { name: "hook".to_owned(), config, ..Default::default() }
+    };
+    for url in ["http://127.0.0.1:9/x", "http://localhost/x", "http://169.254.169.254/latest", "http://[::1]/"] {
+        let refused = admin.put_queue(put(url)).await.unwrap_err();
+        let wanted = (Code::InvalidArgument, "invalid-value".to_owned(), "webhook.url".to_owned());
+        assert_eq!(refusal(&refused), wanted, "{url}");
+        assert!(refused.message().contains("webhook.allow_private"), "{refused}");
+    }
+    admin.put_queue(put("https://hooks.example/in")).await.unwrap();
+}
