@@ -107,7 +107,11 @@ impl Message {
     }
 
     fn subject(&mut self, subject: Bytes) {
-        if !self.message.subject.is_empty() && !subject.is_empty() {
+        // An empty one says nothing: the other of the two fields keeps its word.
+        if subject.is_empty() {
+            return;
+        }
+        if !self.message.subject.is_empty() {
             self.fault = Some(MessageFault::Both("subject", "subject_bytes"));
         }
         self.message.subject = subject;

@@ -182,8 +182,8 @@ impl prost::Message for Value {
             }};
         }
         macro_rules! inner {
-            ($type:ty) => {{
-                let mut value = <$type>::default();
+            ($before:expr) => {{
+                let mut value = $before;
                 encoding::message::merge(wire_type, &mut value, buffer, context)?;
                 value
             }};
@@ -197,17 +197,36 @@ impl prost::Message for Value {
             6 => V::Text(read_text(wire_type, buffer)?),
             7 => V::Bytes(read_bytes(wire_type, buffer)?),
             8 => V::Timestamp(Timestamp(scalar!(sint64, i64))),
-            9 => V::List(inner!(ValueList).values.into_iter().map(|value| value.0).collect()),
+            // A part that comes again adds to what it said before, as any message within a message does.
+            9 => {
+                let more = inner!(ValueList::default()).values.into_iter().map(|value| value.0);
+                let mut values =
+                    if let V::List(values) = std::mem::replace(&mut self.0, V::Null) { values } else { Vec::new() };
+                values.extend(more);
+                V::List(values)
+            }
             10 => {
-                let entries = inner!(ValueMap).entries;
-                V::Map(entries.into_iter().map(|entry| (entry.name, entry.value.0)).collect())
+                let more = inner!(ValueMap::default()).entries.into_iter().map(|entry| (entry.name, entry.value.0));
+                let mut entries =
+                    if let V::Map(entries) = std::mem::replace(&mut self.0, V::Null) { entries } else { Vec::new() };
+                entries.extend(more);
+                V::Map(entries)
             }
             11 => {
-                let Decimal { scale, unscaled } = inner!(Decimal);
+                let before = if let V::Decimal { scale, unscaled } = self.0 {
+                    decimal(scale, unscaled)
+                } else {
+                    Decimal::default()
+                };
+                let Decimal { scale, unscaled } = inner!(before);
                 V::Decimal { scale: u8::try_from(scale).map_err(|_| not("a scale of 0 to 255"))?, unscaled }
             }
             12 => {
-                let NarrowInt { value, width_bytes } = inner!(NarrowInt);
+                let before = match self.0 {
+                    V::Int { value, width_bytes } if is_narrow(width_bytes) => narrow_int(value, width_bytes),
+                    _ => NarrowInt::default(),
+                };
+                let NarrowInt { value, width_bytes } = inner!(before);
                 let width_bytes = width(width_bytes)?;
                 let unused_bits = 64 - u32::from(width_bytes) * 8;
                 if (value << unused_bits) >> unused_bits != value {
@@ -216,7 +235,11 @@ impl prost::Message for Value {
                 V::Int { value, width_bytes }
             }
             13 => {
-                let NarrowUint { value, width_bytes } = inner!(NarrowUint);
+                let before = match self.0 {
+                    V::Uint { value, width_bytes } if is_narrow(width_bytes) => narrow_uint(value, width_bytes),
+                    _ => NarrowUint::default(),
+                };
+                let NarrowUint { value, width_bytes } = inner!(before);
                 let width_bytes = width(width_bytes)?;
                 if value >> (u32::from(width_bytes) * 8) != 0 {
                     return Err(not("an integer that fits its width_bytes"));
