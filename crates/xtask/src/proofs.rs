@@ -100,6 +100,13 @@ const PROOFS: &[Proof] = &[
         ],
     },
     Proof {
+        name: "fuzz",
+        proves: "whatever bytes come, decoders, filters, the data directory's readers and both APIs refuse them or read what they say; the kept \
+                 inputs changed at random, so many seconds a target (cargo-fuzz, which looks for coverage, is in CONTRIBUTING.md)",
+        arguments: &["test", "--release", "-p", "fuzz", "--", "--ignored", "--nocapture", "mutations"],
+        settings: &[("POSTHOUSE_PROOF_SECONDS", "300")],
+    },
+    Proof {
         name: "slow-senders",
         proves: "connections that are begun and not gone on with are cut off in time",
         arguments: &[
