@@ -276,3 +276,80 @@ async fn deliveries_can_be_settled_from_elsewhere() {
     assert_eq!((failures.len(), failures[0].receipt.as_str()), (1, "nonsense"));
     assert_eq!(depth(&server, "q"), broker::queue::QueueDepth::default());
 }
+
+#[tokio::test]
+async fn ranges_are_of_what_the_stream_delivered() {
+    let server = Server::start().await;
+    server.queue("q").await;
+    server.fill("q", &["a", "b", "c"]).await;
+    let (send, mut answers) = server.consuming().await;
+    send.send(open("q")).await.unwrap();
+    send.send(credit(3)).await.unwrap();
+    take(&mut answers, 3).await;
+    let ack = |first: u64, last: u64| g::StreamSettlement {
+        action: g::SettleAction::Ack.into(),
+        ranges: vec![g::DeliveryRange { first, last }],
+        ..Default::default()
+    };
+    let wrong = [(0, 1), (2, 1), (1, 4), (4, 4), (1, u64::MAX), (u64::MAX, u64::MAX)];
+    send.send(settlements(wrong.iter().map(|(first, last)| ack(*first, *last)).collect())).await.unwrap();
+    let failures = settled(&mut answers, wrong.len() as u64).await;
+    assert_eq!(failures.len(), wrong.len(), "{failures:?}");
+    assert!(failures.iter().all(|failure| failure.problem.as_ref().unwrap().field == "ranges"), "{failures:?}");
+    assert_eq!(depth(&server, "q").in_flight, 3, "nothing of a wrong range is settled");
+    // What is settled already may lie within a range.
+    send.send(settlements(vec![ack(2, 2), ack(1, 3), ack(1, 3)])).await.unwrap();
+    assert_eq!(settled(&mut answers, wrong.len() as u64 + 3).await, []);
+    assert_eq!((depth(&server, "q").in_flight, depth(&server, "q").ready), (0, 0));
+    // More than a frame may name.
+    let many = g::StreamSettlement {
+        action: g::SettleAction::Ack.into(),
+        ranges: vec![g::DeliveryRange { first: 1, last: 1 }; protocol_grpc::limits::MAX_SETTLEMENTS],
+        ..Default::default()
+    };
+    send.send(settlements(vec![many])).await.unwrap();
+    let status = loop {
+        match soon(answers.message()).await {
+            Ok(answer) => assert!(answer.is_some(), "the stream ends with a status"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(refusal(&status).1, "too-large");
+}
+
+#[tokio::test]
+async fn a_consumer_that_does_not_read_is_reset_and_its_deliveries_come_back() {
+    const COUNT: usize = 64;
+    let server = Server::start().await;
+    server.queue("q").await;
+    let large = "x".repeat(64 * 1024);
+    server.fill("q", &[large.as_str(); COUNT]).await;
+    let (send, mut answers) = server.consuming().await;
+    send.send(open("q")).await.unwrap();
+    send.send(credit(1000)).await.unwrap();
+    while depth(&server, "q").in_flight == 0 {
+        tokio::task::yield_now().await;
+    }
+    // From here on nothing is read, and the clock is moved by hand.
+    tokio::time::pause();
+    let mut steps = 0;
+    while depth(&server, "q").ready < COUNT as u64 {
+        steps += 1;
+        assert!(steps < 600, "after five minutes the deliveries are still out");
+        tokio::time::advance(std::time::Duration::from_millis(500)).await;
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(steps > 60, "a client has 30 s: {steps}");
+    tokio::time::resume();
+    // What was on its way may be read; then the call is over, while the connection lives.
+    while let Ok(answer) = soon(answers.message()).await {
+        assert!(answer.is_some(), "the stream is reset, it does not end");
+    }
+    server.fill("q", &["y"]).await;
+    let (send, mut answers) = server.consuming().await;
+    send.send(open("q")).await.unwrap();
+    assert!(next(&mut answers).await.opened.is_some());
+    drop(send);
+}

@@ -7,3 +7,4 @@ mod harness;
 mod live;
 mod publish;
 mod replay;
+mod tls;
