@@ -5,6 +5,7 @@
 pub mod access;
 mod alarm;
 mod backup;
+pub mod bounds;
 mod broker;
 pub mod codec;
 mod consumer;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use api::grpc::{MessageFault, Problem};
+use broker::bounds::OutOfBounds;
 use broker::queue::{AttachError, LeaseError};
 use broker::{
     AccessError, ConsumeError, DeclareError, PublishError, ReplayError, RequestError, SettleError, StorageError,
@@ -95,6 +96,16 @@ impl From<Failure> for Status {
 }
 
 const SHORTLY: Duration = Duration::from_secs(1);
+
+impl From<OutOfBounds> for Failure {
+    fn from(found: OutOfBounds) -> Self {
+        let failure = Self::invalid(&found.field, found.why);
+        match found.limit {
+            Some(limit) => failure.limit(limit),
+            None => failure,
+        }
+    }
+}
 
 impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {

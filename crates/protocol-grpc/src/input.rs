@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::grpc as g;
+use broker::bounds;
 use broker::definitions::DurabilityConfig;
 use broker::queue::Settle;
 use broker::{Expect, ExpectOf, ProducerStamp, PublishOptions, PublishTo};
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use types::{Message, Offset, Timestamp};
 
 use crate::failure::Failure;
-use crate::limits::{ANSWER_BYTES, MAX_ANSWER_BYTES, MAX_ANSWER_MESSAGES, MAX_WAIT};
+use crate::limits::ANSWER_BYTES;
 
 /// An enum's value; an unknown number is refused.
 pub(crate) fn known<E: TryFrom<i32>>(field: &str, number: i32) -> Result<E, Failure> {
@@ -116,34 +117,19 @@ pub(crate) fn how(action: i32, after_ms: Option<u64>, error: String, extend_ms: 
 }
 
 pub(crate) fn wait(ms: u64) -> Result<Duration, Failure> {
-    let wait = Duration::from_millis(ms);
-    if wait <= MAX_WAIT {
-        return Ok(wait);
-    }
-    let why = format!("a call waits at most {} ms (MAX_WAIT)", MAX_WAIT.as_millis());
-    Err(Failure::invalid("wait_ms", why).limit("MAX_WAIT"))
+    Ok(bounds::wait(ms)?)
 }
 
 pub(crate) fn max_messages(max: Option<u32>, default: usize) -> Result<usize, Failure> {
-    match max.map_or(default, |max| usize::try_from(max).unwrap_or(usize::MAX)) {
-        max @ 1..=MAX_ANSWER_MESSAGES => Ok(max),
-        _ => {
-            let why = format!("`max` is 1 to {MAX_ANSWER_MESSAGES} (MAX_ANSWER_MESSAGES)");
-            Err(Failure::invalid("max", why).limit("MAX_ANSWER_MESSAGES"))
-        }
-    }
+    Ok(bounds::max_messages(max, default)?)
 }
 
 pub(crate) fn max_bytes(max: Option<u64>) -> u64 {
-    max.unwrap_or(ANSWER_BYTES).min(MAX_ANSWER_BYTES)
+    bounds::max_bytes(max, ANSWER_BYTES)
 }
 
 pub(crate) fn positive(field: &str, ms: u64) -> Result<Duration, Failure> {
-    if ms == 0 {
-        Err(Failure::invalid(field, format!("`{field}` is at least 1")))
-    } else {
-        Ok(Duration::from_millis(ms))
-    }
+    Ok(bounds::positive(field, ms)?)
 }
 
 /// A first frame without its open, or a later one with it.

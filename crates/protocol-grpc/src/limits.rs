@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+pub use broker::bounds::{
+    MAX_ANSWER_BYTES, MAX_ANSWER_MESSAGES, MAX_PAGE, MAX_SETTLEMENTS, MAX_WAIT, PAGE, REQUEST_WAIT, WRITE_TIMEOUT,
+};
+
 /// Largest frame (one protobuf message) from a client, in bytes.
 pub const MAX_FRAME_BYTES: usize = 24 * 1024 * 1024;
 /// Most messages of one frame of a publish stream.
@@ -16,19 +20,13 @@ pub const RUN_MESSAGES: usize = 4096;
 pub const RUN_BYTES: usize = 4 * 1024 * 1024;
 /// Most failures of one answer of a stream; what is left comes in the next.
 pub const MAX_ANSWER_FAILURES: usize = 1000;
-/// Most messages or records of one unary answer.
-pub const MAX_ANSWER_MESSAGES: usize = 1000;
 /// Bytes of messages in one unary answer, if the request says nothing; one message is given even if it weighs more. Stock clients take
 /// answers of 4 MiB.
 pub const ANSWER_BYTES: u64 = 2 * 1024 * 1024;
-/// Bytes of messages in one unary answer, whatever the request says.
-pub const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
 /// Most credit of a consumer, in messages.
 pub const MAX_CREDIT: u64 = 262_144;
 /// Deliveries of a stream that are not settled, those included whose lease ran out; beyond, nothing is delivered.
 pub const MAX_UNSETTLED: usize = 262_144;
-/// Most settlements, deliveries and ranges that one frame or call names together.
-pub const MAX_SETTLEMENTS: usize = 10_000;
 /// Calls to settle that are under way in one stream; beyond, the stream is not read.
 pub const MAX_SETTLING: usize = 32;
 /// Most deliveries of one frame.
@@ -41,16 +39,8 @@ pub const OUTBOUND_FRAMES: usize = 4;
 pub const MAX_UNANSWERED: usize = 65_536;
 /// Answers of a reply stream that are on their way; beyond, the stream is not read.
 pub const MAX_ANSWERING: usize = 128;
-/// Longest wait of a receive, a fetch or a request.
-pub const MAX_WAIT: Duration = Duration::from_secs(60);
-/// Wait of a request whose call has no deadline.
-pub const REQUEST_WAIT: Duration = Duration::from_secs(5);
 /// How long one read of a replay waits for news; then it reads again.
 pub const REPLAY_WAIT: Duration = Duration::from_secs(30);
-/// Entities on a page, if the request says nothing.
-pub const PAGE: usize = 1000;
-/// Entities on a page, whatever the request says.
-pub const MAX_PAGE: usize = 10_000;
 
 /// Calls at a time on one connection.
 pub const MAX_STREAMS: u32 = 256;
@@ -72,8 +62,6 @@ pub const MAX_SEND_BYTES: usize = 1024 * 1024;
 pub const BEGIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the first frame of a stream may take.
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a client may leave an answer unread that it has no room for; then the call is reset.
-pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a silent connection is asked for a sign of life.
 pub const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long that sign of life may take.

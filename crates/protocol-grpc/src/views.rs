@@ -1,15 +1,11 @@
 //! What the broker says about messages, in the API's words.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use api::grpc as g;
+pub(crate) use broker::bounds::whole_ms as ms;
 use broker::views as v;
 use types::Message;
-
-pub(crate) fn ms(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
 
 /// Nobody else has the message as a rule; it is not copied then.
 pub(crate) fn message(message: Arc<Message>) -> Option<g::Message> {

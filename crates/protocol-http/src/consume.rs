@@ -7,6 +7,7 @@ use api::{Action, ReceiveAnswer, ReceiveRequest, SettleAnswer, SettleRequest, Se
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use broker::bounds;
 use broker::queue::Settle;
 use broker::views::Delivered;
 use broker::{Receipt, Receive, Session};
@@ -18,7 +19,7 @@ use crate::app::{App, Draining};
 use crate::caller::Caller;
 use crate::cloudevents::{self, Event};
 use crate::input::{Json, OptionalJson, Path, Query};
-use crate::limits::{ANSWER_BYTES, MAX_ANSWER_BYTES, MAX_ANSWER_MESSAGES, MAX_SETTLEMENTS, MAX_WAIT};
+use crate::limits::{ANSWER_BYTES, MAX_SETTLEMENTS};
 use crate::problem::Failure;
 use crate::views;
 
@@ -160,34 +161,19 @@ pub(crate) fn typed<T: serde::Serialize>(kind: &'static str, value: &T) -> Respo
 }
 
 pub(crate) fn wait(ms: Option<u64>) -> Result<Duration, Failure> {
-    let wait = Duration::from_millis(ms.unwrap_or(0));
-    if wait <= MAX_WAIT {
-        return Ok(wait);
-    }
-    let why = format!("a request waits at most {} ms (MAX_WAIT)", MAX_WAIT.as_millis());
-    Err(Failure::invalid("wait_ms", why).limit("MAX_WAIT"))
+    Ok(bounds::wait(ms.unwrap_or(0))?)
 }
 
 pub(crate) fn messages(max: Option<u32>, default: usize) -> Result<usize, Failure> {
-    match max.map_or(default, |max| usize::try_from(max).unwrap_or(usize::MAX)) {
-        max @ 1..=MAX_ANSWER_MESSAGES => Ok(max),
-        _ => {
-            let why = format!("`max` is 1 to {MAX_ANSWER_MESSAGES} (MAX_ANSWER_MESSAGES)");
-            Err(Failure::invalid("max", why).limit("MAX_ANSWER_MESSAGES"))
-        }
-    }
+    Ok(bounds::max_messages(max, default)?)
 }
 
 pub(crate) fn bytes(max: Option<u64>) -> u64 {
-    max.unwrap_or(ANSWER_BYTES).min(MAX_ANSWER_BYTES)
+    bounds::max_bytes(max, ANSWER_BYTES)
 }
 
 pub(crate) fn positive(field: &str, ms: u64) -> Result<Duration, Failure> {
-    if ms == 0 {
-        Err(Failure::invalid(field, format!("`{field}` is at least 1")))
-    } else {
-        Ok(Duration::from_millis(ms))
-    }
+    Ok(bounds::positive(field, ms)?)
 }
 
 /// The queue's id, by which receipts name it.

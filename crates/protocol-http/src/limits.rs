@@ -2,28 +2,18 @@
 
 use std::time::Duration;
 
+pub use broker::bounds::{
+    MAX_ANSWER_BYTES, MAX_ANSWER_MESSAGES, MAX_PAGE, MAX_SETTLEMENTS, MAX_WAIT, PAGE, REQUEST_WAIT, WRITE_TIMEOUT,
+};
+
 /// Largest JSON body of an administrative request, in bytes.
 pub const MAX_JSON_BYTES: usize = 1024 * 1024;
 /// Longest pause between two pieces of a request's body.
 pub const BODY_IDLE: Duration = Duration::from_secs(15);
 /// Longest time for a whole request body.
 pub const BODY_TOTAL: Duration = Duration::from_secs(300);
-/// Most messages or records of one answer.
-pub const MAX_ANSWER_MESSAGES: usize = 1000;
 /// Bytes of messages in one answer, if the request says nothing; one message is given even if it weighs more.
 pub const ANSWER_BYTES: u64 = 8 * 1024 * 1024;
-/// Bytes of messages in one answer, whatever the request says.
-pub const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
-/// Longest wait of a long poll or a request.
-pub const MAX_WAIT: Duration = Duration::from_secs(60);
-/// Wait of a request that says nothing.
-pub const REQUEST_WAIT: Duration = Duration::from_secs(5);
-/// Most settlements of one request or frame.
-pub const MAX_SETTLEMENTS: usize = 10_000;
-/// Entities on a page, if the request says nothing.
-pub const PAGE: usize = 1000;
-/// Entities on a page, whatever the request says.
-pub const MAX_PAGE: usize = 10_000;
 /// Pieces of a backup, of 256 KiB each, that wait to be written.
 pub const BACKUP_PIECES: usize = 4;
 /// How long the client of a backup may take nothing before the backup is given up: until then it holds disk.
@@ -48,8 +38,6 @@ pub const CONSUME_MESSAGES: usize = 64;
 pub const CONSUME_BYTES: u64 = 1024 * 1024;
 /// Frames that wait to be written to a WebSocket.
 pub const OUTBOUND_FRAMES: usize = 64;
-/// How long a client may take to read one frame before its WebSocket is closed.
-pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a silent WebSocket is pinged.
 pub const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// A WebSocket that sends nothing, not even a pong, for so long is closed.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use api::{PROBLEM_PREFIX, PROBLEM_TYPE, Problem};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use broker::bounds::OutOfBounds;
 use broker::queue::{AttachError, LeaseError};
 use broker::{
     AccessError, BackupError, ConsumeError, DeclareError, PublishError, ReplayError, RequestError, SettleError,
@@ -87,6 +88,16 @@ impl IntoResponse for Failure {
 }
 
 const SHORTLY: Duration = Duration::from_secs(1);
+
+impl From<OutOfBounds> for Failure {
+    fn from(found: OutOfBounds) -> Self {
+        let failure = Self::invalid(&found.field, found.why);
+        match found.limit {
+            Some(limit) => failure.limit(limit),
+            None => failure,
+        }
+    }
+}
 
 impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {

@@ -1,7 +1,6 @@
 //! What the broker says about entities and messages, in the API's words.
 
-use std::time::Duration;
-
+use broker::bounds::whole_ms as ms;
 use broker::queue::{BreakerRules, Overflow};
 use broker::views as v;
 use types::Offset;
@@ -15,10 +14,6 @@ pub(crate) fn outcome(declared: v::Declared) -> api::Outcome {
         v::Declared::Unchanged => api::Outcome::Unchanged,
         v::Declared::Updated => api::Outcome::Updated,
     }
-}
-
-fn ms(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn namespace(info: v::NamespaceInfo) -> api::Namespace {
