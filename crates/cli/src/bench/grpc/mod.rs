@@ -26,16 +26,22 @@ pub(super) struct Grpc {
     authorization: Option<String>,
     /// Publishes are calls of their own, instead of frames of a stream.
     unary: bool,
+    /// The server has TLS on all its listeners.
+    is_tls: bool,
 }
 
 impl Grpc {
     /// Of a server whose gRPC listener is at `address`.
     pub(super) fn new(client: &Client, address: String, unary: bool) -> Self {
         let (namespace, authorization) = (client.namespace().to_owned(), client.authorization());
-        Self { address, namespace, authorization, unary }
+        Self { address, namespace, authorization, unary, is_tls: client.base().scheme() == "https" }
     }
 
     async fn connect(&self) -> Result<Connection, Failure> {
+        if self.is_tls {
+            return Err(Failure::usage("the gRPC client of the benchmark speaks no TLS")
+                .hint("measure over --protocol http, or give --url http://..."));
+        }
         Connection::open(&self.address, self.authorization.as_deref()).await
     }
 }
