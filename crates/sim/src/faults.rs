@@ -12,7 +12,7 @@ use crate::check::After;
 use crate::definitions::{Definitions, bare};
 use crate::engine::RESERVE_BYTES;
 use crate::life::Life;
-use crate::model::Leaves;
+use crate::model::{Copy, Leaves};
 use crate::simulation::{Plan, Simulation};
 
 /// Most messages that are taken right before a crash.
@@ -187,7 +187,7 @@ impl Simulation {
         let back_ms = self.model.latest_wall - self.clock.now().wall.0;
         self.clock.jump_wall(back_ms.max(0));
         let mut names: Vec<String> = self.model.definitions.queues.keys().cloned().collect();
-        for _ in 0..DRAIN_STEPS {
+        for step in 0..DRAIN_STEPS {
             let now = self.clock.advance(DRAIN_STEP);
             self.model.latest_wall = self.model.latest_wall.max(now.wall.0);
             for _ in 0..3 {
@@ -206,8 +206,9 @@ impl Simulation {
                 self.acknowledge_all();
                 self.drain();
             }
-            // Those that may be gone are waited for until nothing is anywhere.
-            let is_out = self.model.copies.values().all(|copy| copy.leaves == Leaves::Free)
+            // Those that may be gone may be on their way as well: they are waited for, and until nothing is anywhere.
+            let may_be_gone = |copy: &Copy| step > 3 && copy.leaves == Leaves::Free;
+            let is_out = self.model.copies.values().all(may_be_gone)
                 && names.iter().all(|name| self.depth_of(name) == QueueDepth::default());
             if is_out && now.wall.0 >= self.model.latest_wall {
                 break;
