@@ -22,15 +22,7 @@ impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => f.pad(text),
-            Self::Uuid(uuid) => {
-                for (at, byte) in uuid.iter().enumerate() {
-                    if matches!(at, 4 | 6 | 8 | 10) {
-                        f.write_str("-")?;
-                    }
-                    write!(f, "{byte:02x}")?;
-                }
-                Ok(())
-            }
+            Self::Uuid(uuid) => fmt::Display::fmt(uuid::Uuid::from_bytes_ref(uuid), f),
         }
     }
 }
