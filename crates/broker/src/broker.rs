@@ -31,6 +31,8 @@ pub struct Broker {
 pub struct BrokerOptions {
     /// Bytes of messages in flight through the broker above which publishers are held back.
     pub memory_high_bytes: u64,
+    /// Bytes of waiting messages that all queues together hold in memory. What is beyond is read from the log as it is delivered.
+    pub windows_bytes: u64,
     /// Whether unauthenticated sessions may do everything while there are no users.
     pub anonymous: bool,
     /// How long a successful password check is remembered.
@@ -46,6 +48,7 @@ impl Default for BrokerOptions {
     fn default() -> Self {
         Self {
             memory_high_bytes: 256 * 1024 * 1024,
+            windows_bytes: crate::defaults::WINDOWS_BYTES,
             anonymous: true,
             auth_cache: crate::defaults::AUTH_CACHE,
             snapshot_records: None,
@@ -85,6 +88,8 @@ pub struct BrokerMetrics {
     pub memory_bytes: u64,
     /// Whether publishers are held back.
     pub memory_high: bool,
+    /// Bytes of waiting messages that queues hold in memory.
+    pub windows_bytes: u64,
 }
 
 impl Broker {
@@ -345,6 +350,7 @@ impl Broker {
             live_subscriptions: shared.namespaces.read().values().map(|space| space.live.len() as u64).sum(),
             memory_bytes: shared.memory.bytes(),
             memory_high: shared.memory.is_high(),
+            windows_bytes: shared.windows.used_bytes(),
         };
         let queues: Vec<_> = shared.queues.read().values().cloned().collect();
         for queue in queues {

@@ -12,7 +12,7 @@
 //! | breaker | none; [`PUSH_BREAKER`] for a queue that is pushed to an endpoint |
 //! | a full queue | refuses |
 //! | durability | fsync; memory for a volatile queue |
-//! | entries and bytes of a queue in memory | [`WINDOW`], [`WINDOW_BYTES`] |
+//! | entries and bytes of a queue in memory | [`WINDOW`], [`WINDOW_BYTES`]; of all queues [`WINDOWS_BYTES`] |
 //! | largest body | [`MAX_BODY_BYTES`] |
 //!
 //! In milliseconds, 0 says "none" where that makes sense, so that a definition can refuse a policy's default and an override can
@@ -46,6 +46,9 @@ pub const PUSH_BREAKER: BreakerConfig = BreakerConfig { failure_ratio: 0.8, wind
 pub const WINDOW: usize = 32 * 1024;
 /// Bytes of messages of a queue that are held in memory.
 pub const WINDOW_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes of messages that all queues together hold in memory. Beyond, each takes in a small part of its own bound, and reads the rest from
+/// the log as it is delivered.
+pub const WINDOWS_BYTES: u64 = 128 * 1024 * 1024;
 /// Largest message body, in bytes.
 pub const MAX_BODY_BYTES: u64 = DEFAULT_MAX_BODY_BYTES as u64;
 /// How long a successful password check is remembered.

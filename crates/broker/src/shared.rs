@@ -20,6 +20,7 @@ use crate::groups::GroupOwner;
 use crate::ids::IdMaker;
 use crate::live::LiveTable;
 use crate::memory::MemoryGauge;
+use crate::queue::WindowBudget;
 use crate::queues::QueueOwner;
 use crate::router::{Captures, Router};
 use crate::state_log::{Capture, StateLog};
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) queues: RwLock<HashMap<EntityId, Arc<QueueOwner>>>,
     pub(crate) users: Users,
     pub(crate) memory: Arc<MemoryGauge>,
+    /// Bounds what all queues hold in memory.
+    pub(crate) windows: Arc<WindowBudget>,
     pub(crate) alarm: Arc<Alarm>,
     pub(crate) totals: Totals,
     pub(crate) backups: Mutex<BackupHistory>,
@@ -242,6 +245,7 @@ impl Shared {
             queues: RwLock::default(),
             users,
             memory: Arc::new(MemoryGauge::new(options.memory_high_bytes)),
+            windows: Arc::new(WindowBudget::new(options.windows_bytes)),
             alarm: Arc::default(),
             totals: Totals::default(),
             backups: Mutex::default(),

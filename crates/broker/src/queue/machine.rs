@@ -1,5 +1,6 @@
 //! The queue: what it holds, how it begins, and how messages come in. Each other thing it does has its own file.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use roaring::RoaringTreemap;
@@ -10,7 +11,7 @@ use super::consumers::Consumers;
 use super::delay::Delays;
 use super::keys::{Keys, Promoted};
 use super::leases::Leases;
-use super::memory::{Memory, NumberMap};
+use super::memory::{Memory, NumberMap, WindowBudget};
 use super::ready::Ready;
 use super::retry::{Failure, Reasons};
 use super::rules::levels;
@@ -121,6 +122,11 @@ impl<P> Queue<P> {
     #[must_use]
     pub fn new(rules: QueueRules, seed: u64) -> Self {
         Self::recover(rules, seed, Recovered::default())
+    }
+
+    /// From now on counts what it holds in memory in a common budget, and holds little once that is spent.
+    pub fn share_budget(&mut self, budget: Arc<WindowBudget>) {
+        self.memory.share(budget);
     }
 
     /// A queue after a restart.

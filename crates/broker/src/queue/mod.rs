@@ -39,4 +39,5 @@ mod tests;
 pub use browse::{BrowseEntry, BrowseState};
 pub use contract::*;
 pub use machine::Queue;
+pub use memory::WindowBudget;
 pub use run::Run;

@@ -38,7 +38,7 @@ impl<P> Queue<P> {
     /// What will be needed soon. What is read while there is no room to keep its payload is read once more when it is delivered, so
     /// that this waits for room.
     fn ahead_page(&self) -> Option<PageRequest> {
-        self.memory.has_room().then(|| self.ready_page((self.memory.window / 2).max(1))).flatten()
+        self.memory.has_room().then(|| self.ready_page((self.memory.window() / 2).max(1))).flatten()
     }
 
     /// The next ready messages, if fewer than `low` can be delivered from memory.
@@ -57,7 +57,7 @@ impl<P> Queue<P> {
             if deliverable >= low {
                 return None;
             }
-            let room = self.memory.window.saturating_sub(deliverable).clamp(1, PAGE_RECORDS);
+            let room = self.memory.window().saturating_sub(deliverable).clamp(1, PAGE_RECORDS);
             if unheld.is_some() {
                 return Some(self.unheld_page(level.unheld(), room));
             }
@@ -74,9 +74,9 @@ impl<P> Queue<P> {
         let unheld = self.lowest_level().and_then(|number| self.ready.levels().get(number)).map(|level| level.unheld());
         match unheld {
             Some(unheld) if unheld.min().is_some_and(|first| first < self.readable_to()) => {
-                Some(self.unheld_page(unheld, PAGE_RECORDS.min(self.memory.window)))
+                Some(self.unheld_page(unheld, PAGE_RECORDS.min(self.memory.window())))
             }
-            _ => (!self.unread.is_empty()).then(|| self.unread_page(PAGE_RECORDS.min(self.memory.window))),
+            _ => (!self.unread.is_empty()).then(|| self.unread_page(PAGE_RECORDS.min(self.memory.window()))),
         }
     }
 

@@ -119,7 +119,7 @@ impl<P> Ready<P> {
     /// Adds an entry to its level. If the window is full, the youngest of the lowest level gives way.
     pub(super) fn add(&mut self, level: usize, mut entry: Arrival<P>, memory: &mut Memory) {
         let offset = entry.offset.0;
-        let lowest = if self.held >= memory.window { self.levels.iter().position(|l| l.held() > 0) } else { None };
+        let lowest = if self.held >= memory.window() { self.levels.iter().position(|l| l.held() > 0) } else { None };
         let Some(own) = self.levels.get_mut(level) else { return };
         // Behind one that must be read anyway, an entry would only take the place of an earlier one.
         if own.first_unheld().is_some_and(|first| first < offset) {
@@ -149,7 +149,7 @@ impl<P> Ready<P> {
     pub(super) fn add_run(&mut self, run: Range<u64>, entries: impl Iterator<Item = Arrival<P>>, memory: &mut Memory) {
         let Some(level) = self.levels.first_mut() else { return };
         // Behind one that must be read anyway, an entry would only take the place of an earlier one.
-        let room = if level.unheld.is_empty() { memory.window.saturating_sub(self.held) } else { 0 };
+        let room = if level.unheld.is_empty() { memory.window().saturating_sub(self.held) } else { 0 };
         let held = room.min(usize::try_from(run.end - run.start).unwrap_or(usize::MAX));
         level.run.extend(entries.take(held).map(|mut entry| {
             memory.admit(&mut entry);
@@ -177,7 +177,7 @@ impl<P> Ready<P> {
 
     /// Evicts until the window holds what is in memory.
     pub(super) fn shrink(&mut self, memory: &mut Memory) {
-        while self.held > memory.window {
+        while self.held > memory.whole_window() {
             let Some(lowest) = self.levels.iter().position(|l| l.held() > 0) else { return };
             self.evict(lowest, memory);
         }

@@ -151,10 +151,11 @@ impl QueueOwner {
         name: &str,
         (owned, state): (Owned, Owned),
         definition: QueueDefinition,
-        alarm: Arc<Alarm>,
+        shared: &Shared,
         now: Now,
     ) -> Self {
-        let machine = Queue::new(definition.resolved.rules.clone(), seed(id, now));
+        let mut machine = Queue::new(definition.resolved.rules.clone(), seed(id, now));
+        machine.share_budget(Arc::clone(&shared.windows));
         let dedup = dedup_window(&definition, now);
         Self {
             id,
@@ -188,7 +189,7 @@ impl QueueOwner {
             marked: AtomicU64::new(0),
             mark_moved: Notify::new(),
             failing: Failing::default(),
-            alarm,
+            alarm: Arc::clone(&shared.alarm),
             deleted: AtomicBool::new(false),
             purging: Arc::default(),
             unread: None,
@@ -207,7 +208,7 @@ impl QueueOwner {
         messages: &log::Opened,
     ) -> Result<Self, StorageError> {
         let now = shared.clock.now();
-        let mut owner = Self::new(id, namespace, name, logs, definition, Arc::clone(&shared.alarm), now);
+        let mut owner = Self::new(id, namespace, name, logs, definition, shared, now);
         let mut retries = BTreeMap::new();
         let mut delivered_to = Offset::ZERO;
         let mut dedup = owner.inner.get_mut().dedup.take();
@@ -261,6 +262,7 @@ impl QueueOwner {
                 delivered_to: delivered_to.min(state.end),
             },
         );
+        inner.machine.share_budget(Arc::clone(&shared.windows));
         if state.records > 0 {
             // Kept beside the machine's own wish too: whoever locks the queue before the first tick would forget it otherwise, and what waits
             // for a time would not be found.

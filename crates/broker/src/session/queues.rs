@@ -269,8 +269,7 @@ impl PlannedQueue {
 
     pub(super) fn install(self, shared: &Shared, space: &Namespace) -> Arc<QueueOwner> {
         let now = shared.clock.now();
-        let owner =
-            QueueOwner::new(self.id, space.id, &self.name, self.logs, self.definition, Arc::clone(&shared.alarm), now);
+        let owner = QueueOwner::new(self.id, space.id, &self.name, self.logs, self.definition, shared, now);
         install_queue(shared, space, Arc::new(owner))
     }
 }

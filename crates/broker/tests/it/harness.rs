@@ -25,7 +25,11 @@ impl Bench {
     }
 
     pub(crate) fn on(log: Arc<MemoryLog>, clock: Arc<ManualClock>) -> Self {
-        let broker = Broker::open(log.clone(), clock.clone(), BrokerOptions::default()).expect("opens");
+        Self::with(log, clock, BrokerOptions::default())
+    }
+
+    pub(crate) fn with(log: Arc<MemoryLog>, clock: Arc<ManualClock>, options: BrokerOptions) -> Self {
+        let broker = Broker::open(log.clone(), clock.clone(), options).expect("opens");
         Self { log, clock, broker }
     }
 

@@ -19,3 +19,4 @@ mod rules;
 mod scale;
 mod support;
 mod topics;
+mod windows;

@@ -66,7 +66,12 @@ impl Snapshot {
             "Messages on their way through the broker.",
             one(number(self.broker.memory_bytes)),
         )?;
-        w.gauge("posthouse_memory_high", "Whether publishers are held back.", one(truth(self.broker.memory_high)))
+        w.gauge("posthouse_memory_high", "Whether publishers are held back.", one(truth(self.broker.memory_high)))?;
+        w.gauge(
+            "posthouse_windows_bytes",
+            "Waiting messages that queues hold in memory.",
+            one(number(self.broker.windows_bytes)),
+        )
     }
 
     fn messages(&self, w: &mut Writer<'_>) -> fmt::Result {

@@ -649,7 +649,7 @@ impl World {
         let held: usize = levels.iter().map(|level| level.held()).sum();
         let unheld: u64 = levels.iter().map(|level| level.unheld().len()).sum();
         assert_eq!(queue.ready.held(), held);
-        assert!(held <= queue.memory.window, "the window holds {held}");
+        assert!(held <= queue.memory.whole_window(), "the window holds {held}");
         let ready = held as u64 + unheld + queue.unsorted.len() + queue.unread.messages;
         assert_eq!(queue.counts.ready, ready, "ready");
         assert_eq!(queue.counts.delayed, queue.delays.len() + queue.soon.len(), "delayed");
