@@ -54,6 +54,7 @@ macro_rules! pairs {
 fn both_apis_say_the_same_of_each_entity() {
     let entities = pairs![
         Status,
+        BackupProgress,
         Namespace,
         NamespaceConfig,
         Quota,

@@ -10,6 +10,7 @@ use crate::failure::Failure;
 pub(super) async fn status(app: &App, request: Request<g::GetStatusRequest>) -> Result<g::Status, Failure> {
     known(app, request).await?;
     let (metrics, engine, not_ready) = (app.broker.metrics(), app.broker.engine_state(), app.broker.not_ready());
+    let history = app.broker.backup_history();
     Ok(g::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ready: not_ready.is_none(),
@@ -27,6 +28,13 @@ pub(super) async fn status(app: &App, request: Request<g::GetStatusRequest>) -> 
         disk_full: engine.disk_full,
         disk_free_bytes: engine.free_bytes,
         damaged_logs: engine.damaged_logs,
+        backup: engine.backup.map(|backup| g::BackupProgress {
+            read_bytes: backup.read_bytes,
+            total_bytes: backup.total_bytes,
+            held_bytes: backup.held_bytes,
+        }),
+        last_backup_ms: history.last_success.map(|time| time.0),
+        last_backup_error: history.last_error,
     })
 }
 
