@@ -6,15 +6,29 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-/// One long run: a `cargo` command and the variables that say how long it is.
+/// Which of a package's tests a proof looks among.
+const INTEGRATION: &[&str] = &["--test", "it"];
+const ALL: &[&str] = &[];
+
+/// One long run: ignored tests and the variables that say how long they are.
 struct Proof {
     name: &'static str,
     /// What is known once it passed.
     proves: &'static str,
-    /// Arguments of `cargo`.
-    arguments: &'static [&'static str],
+    package: &'static str,
+    tests: &'static [&'static str],
+    /// What the tests' names hold.
+    filter: &'static str,
     /// Variables and their values here; one that is set already wins.
     settings: &'static [(&'static str, &'static str)],
+}
+
+impl Proof {
+    /// Arguments of `cargo`.
+    fn arguments(&self) -> Vec<&'static str> {
+        let build = ["test", "--release", "-p", self.package];
+        [&build[..], self.tests, &["--", "--ignored", "--nocapture", self.filter]].concat()
+    }
 }
 
 /// To add a proof: write it as an `#[ignore]`d test that reads its counts from a variable, and add a row.
@@ -22,77 +36,86 @@ const PROOFS: &[Proof] = &[
     Proof {
         name: "log-crash",
         proves: "after a stop at any write, torn writes, lost pages or a failed fsync, each confirmed record is there, in order, once",
-        arguments: &["test", "--release", "-p", "log", "--test", "it", "--", "--ignored", "--nocapture", "crash"],
+        package: "log",
+        tests: INTEGRATION,
+        filter: "crash",
         settings: &[("POSTHOUSE_PROOF_SEEDS", "200")],
     },
     Proof {
         name: "log-cut",
         proves: "a data file cut at any byte is told at each start and by `log verify`, or has lost nothing",
-        arguments: &["test", "--release", "-p", "log", "--test", "it", "--", "--ignored", "--nocapture", "cut"],
+        package: "log",
+        tests: INTEGRATION,
+        filter: "cut",
         settings: &[],
     },
     Proof {
         name: "simulation",
         proves: "the whole broker over the real engine, whatever the disk does and wherever it ends, keeps what it confirmed",
-        arguments: &["test", "--release", "-p", "sim", "--test", "it", "--", "--ignored", "--nocapture", "simulation"],
+        package: "sim",
+        tests: INTEGRATION,
+        filter: "simulation",
         settings: &[("POSTHOUSE_SEEDS", "4000")],
     },
     Proof {
         name: "kill-9",
         proves: "the real binary, killed in a loop under load through HTTP and gRPC at once, keeps each confirmed message and each dead letter",
-        arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "kill::"],
+        package: "cli",
+        tests: INTEGRATION,
+        filter: "kill::",
         settings: &[("POSTHOUSE_PROOF_KILLS", "200")],
     },
     Proof {
         name: "syscalls",
         proves: "in a trace of the real binary's system calls, each confirm on a socket follows the fdatasync that covers its message",
-        arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "syscalls::"],
+        package: "cli",
+        tests: INTEGRATION,
+        filter: "syscalls::",
         settings: &[("POSTHOUSE_PROOF_TRACED", "2000")],
     },
     Proof {
         name: "power-cut",
         proves: "what power cuts leave of a busy broker's files, unsynced sectors and pages lost, torn or in any order, the real binary opens, and each confirmed \
                  message is there",
-        arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "power_cut"],
+        package: "cli",
+        tests: INTEGRATION,
+        filter: "power_cut",
         settings: &[("POSTHOUSE_PROOF_IMAGES", "400")],
     },
     Proof {
         name: "disk-full",
         proves: "on a real file system of 256 MiB that is full, publishes are refused and acknowledgements taken, space comes back, and a kill -9 \
                  then loses nothing",
-        arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "disk_full::"],
+        package: "cli",
+        tests: INTEGRATION,
+        filter: "disk_full::",
         settings: &[],
     },
     Proof {
         name: "read-only",
         proves: "when a real file system becomes read-only under the server, or its device fails, nothing more is confirmed, the server says \
                  why, and nothing that was confirmed is lost",
-        arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "read_only::"],
+        package: "cli",
+        tests: INTEGRATION,
+        filter: "read_only::",
         settings: &[],
     },
     Proof {
         name: "clock-jump",
         proves: "when the wall clock jumps, forward or back, while the real binary runs or between two runs, what is due comes, nothing \
                  else does, and nothing is lost",
-        arguments: &[
-            "test",
-            "--release",
-            "-p",
-            "cli",
-            "--test",
-            "it",
-            "--",
-            "--ignored",
-            "--nocapture",
-            "clock_jump::",
-        ],
+        package: "cli",
+        tests: INTEGRATION,
+        filter: "clock_jump::",
         settings: &[],
     },
     Proof {
         name: "scale",
         proves: "a million messages of 1 KiB in a queue, in whatever state, cost at most 64 MiB of memory; ten million of 100 B fit in 256 MiB, \
                  ten thousand idle queues in 150 MiB; the server is ready within 3 s after kill -9",
-        arguments: &["test", "--release", "-p", "cli", "--test", "it", "--", "--ignored", "--nocapture", "scale"],
+        package: "cli",
+        tests: INTEGRATION,
+        filter: "scale",
         settings: &[
             ("POSTHOUSE_PROOF_MESSAGES", "1000000"),
             ("POSTHOUSE_PROOF_MANY", "10000000"),
@@ -103,24 +126,17 @@ const PROOFS: &[Proof] = &[
         name: "fuzz",
         proves: "whatever bytes come, decoders, filters, the data directory's readers and both APIs refuse them or read what they say; the kept \
                  inputs changed at random, so many seconds a target (cargo-fuzz, which looks for coverage, is in CONTRIBUTING.md)",
-        arguments: &["test", "--release", "-p", "fuzz", "--", "--ignored", "--nocapture", "mutations"],
+        package: "fuzz",
+        tests: ALL,
+        filter: "mutations",
         settings: &[("POSTHOUSE_PROOF_SECONDS", "300")],
     },
     Proof {
         name: "slow-senders",
         proves: "connections that are begun and not gone on with are cut off in time",
-        arguments: &[
-            "test",
-            "--release",
-            "-p",
-            "cli",
-            "--test",
-            "it",
-            "--",
-            "--ignored",
-            "--nocapture",
-            "slow_senders",
-        ],
+        package: "cli",
+        tests: INTEGRATION,
+        filter: "slow_senders",
         settings: &[],
     },
 ];
@@ -175,7 +191,7 @@ fn select(names: &[String]) -> anyhow::Result<Vec<&'static Proof>> {
 fn run_one(proof: &'static Proof) -> anyhow::Result<Outcome> {
     let started = Instant::now();
     let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
-    command.args(proof.arguments).current_dir(crate::repository_root()?).stdout(Stdio::piped());
+    command.args(proof.arguments()).current_dir(crate::repository_root()?).stdout(Stdio::piped());
     for (name, _) in proof.settings {
         command.env(name, setting(proof, name));
     }
@@ -237,7 +253,7 @@ fn list() -> String {
                 "{}\n  proves:  {}\n  runs:    cargo {}\n  setting: {}\n",
                 proof.name,
                 proof.proves,
-                proof.arguments.join(" "),
+                proof.arguments().join(" "),
                 settings_text(proof)
             )
         })
