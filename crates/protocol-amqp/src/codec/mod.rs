@@ -1,0 +1,3 @@
+//! Bytes to frames and back.
+
+pub(crate) mod table;
