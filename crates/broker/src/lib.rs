@@ -52,7 +52,7 @@ pub use errors::{
     AccessError, BackupError, ConsumeError, DeclareError, PublishError, ReplayError, RequestError, SettleError,
     StorageError,
 };
-pub use live::LiveSubscription;
+pub use live::{Inbox, LiveSubscription};
 pub use receipt::{BadReceipt, Receipt};
 pub use session::{
     Expect, ExpectOf, ProducerStamp, PublishOptions, PublishTo, Publishes, Read, ReadAnswer, Receive, Redrive, Session,

@@ -3,14 +3,18 @@
 mod guard;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use log::Durability;
 use parking_lot::{Mutex, RwLock};
 use roaring::RoaringTreemap;
 use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 use types::limits::DEFAULT_DEDUP_CAPACITY;
 use types::{EntityId, Monotonic, Now, Offset};
 
@@ -418,6 +422,11 @@ impl QueueOwner {
         }
     }
 
+    /// As [`marked`](Self::marked), at once; `None` if the mark has not come so far.
+    pub(crate) fn is_marked(&self, shared: &Shared, upto: Offset) -> Option<Result<(), StorageError>> {
+        (self.marked.load(Ordering::SeqCst) > upto.0).then(|| self.check_sound(shared))
+    }
+
     /// All that the state log must hold if it is begun anew.
     fn state_records(&self, now: Now) -> Vec<StateRecord> {
         let guard = self.lock(now);
@@ -440,13 +449,13 @@ fn dedup_window(definition: &QueueDefinition, now: Now) -> Option<DedupWindow> {
 }
 
 /// Waits for one thing to become deliverable. Gone with the drop.
-pub(crate) struct WaitSlot<'a> {
-    owner: &'a QueueOwner,
+pub(crate) struct WaitSlot {
+    owner: Arc<QueueOwner>,
     slot: u64,
     pub(crate) notify: Arc<Notify>,
 }
 
-impl Drop for WaitSlot<'_> {
+impl Drop for WaitSlot {
     fn drop(&mut self) {
         let mut inner = self.owner.inner.lock();
         if inner.waiting.remove(&self.slot).is_none() {
@@ -455,5 +464,24 @@ impl Drop for WaitSlot<'_> {
             let now = inner.now;
             inner.wake(now);
         }
+    }
+}
+
+/// The same for whoever looks at it by polling.
+pub(crate) struct PolledWait {
+    woken: Pin<Box<OwnedNotified>>,
+    _slot: WaitSlot,
+}
+
+impl From<WaitSlot> for PolledWait {
+    fn from(slot: WaitSlot) -> Self {
+        Self { woken: Box::pin(Arc::clone(&slot.notify).notified_owned()), _slot: slot }
+    }
+}
+
+impl PolledWait {
+    /// Ready once it is woken.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.woken.as_mut().poll(context)
     }
 }

@@ -172,8 +172,8 @@ impl<'a> QueueGuard<'a> {
         }
     }
 
-    /// Registers a wait; it is woken once when what it waits for might be there, or the queue goes.
-    pub(crate) fn wait_slot(&mut self, shared: &Shared, waiter: Waiter) -> WaitSlot<'a> {
+    /// Registers a wait for `owner`, which is this queue; it is woken once when what it waits for might be there, or the queue goes.
+    pub(crate) fn wait_slot(&mut self, shared: &Shared, owner: &Arc<QueueOwner>, waiter: Waiter) -> WaitSlot {
         let (slot, notify) = (self.inner.next_wait, Arc::new(Notify::new()));
         self.inner.next_wait += 1;
         // IMPORTANT: looked at under the lock. If the end came after the caller looked, the call that wakes all has been already.
@@ -181,7 +181,7 @@ impl<'a> QueueGuard<'a> {
             notify.notify_one();
         }
         self.inner.waiting.insert(slot, (waiter, Arc::clone(&notify)));
-        WaitSlot { owner: self.owner, slot, notify }
+        WaitSlot { owner: Arc::clone(owner), slot, notify }
     }
 
     /// Whether nobody has used the queue for `span`.
