@@ -186,6 +186,7 @@ impl Message {
             priority: self.priority,
             dedup_id: text(self.dedup_id),
             durable: !self.transient,
+            ..types::Message::default()
         })
     }
 }

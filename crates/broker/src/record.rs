@@ -10,7 +10,7 @@ use bytes::Bytes;
 use log::batch::{
     BatchBuilder, BatchError, BatchOptions, BuildError, HeaderRef, RecordBatch, RecordBlock, RecordPosition, RecordRef,
 };
-use types::limits::RESERVED_HEADER_PREFIX;
+use types::limits::{MAX_ALSO_SUBJECTS, RESERVED_HEADER_PREFIX};
 use types::{Message, MessageId, Offset, Text, Timestamp, Value};
 
 use crate::value_codec;
@@ -18,6 +18,8 @@ use crate::value_codec;
 const UUID: &str = "ph-uuid";
 const ID: &str = "ph-id";
 const SUBJECT: &str = "ph-subject";
+const ALSO: &str = "ph-also";
+const TOPIC: &str = "ph-topic";
 const CONTENT_TYPE: &str = "ph-content-type";
 const TIMESTAMP: &str = "ph-timestamp";
 const CORRELATION_ID: &str = "ph-correlation-id";
@@ -31,10 +33,12 @@ const KEYLESS: &str = "ph-keyless";
 const TYPES: &str = "ph-types";
 
 /// The headers that are fields of [`Message`].
-const OWN: [&str; 14] = [
+const OWN: [&str; 16] = [
     UUID,
     ID,
     SUBJECT,
+    ALSO,
+    TOPIC,
     CONTENT_TYPE,
     TIMESTAMP,
     CORRELATION_ID,
@@ -90,13 +94,15 @@ pub(crate) struct Meta {
 }
 
 /// Encodes messages into one batch, and says of each what [`metas`] would read from it. `index_subject`: a message without a key is
-/// indexed under its subject.
+/// indexed under its subject. `topic`: the topic that all of them are published to, if not what each of them says.
 pub(crate) fn encode(
     messages: &[Message],
     arrived: Timestamp,
     index_subject: bool,
+    topic: Option<&str>,
 ) -> Result<(RecordBatch, Vec<Meta>), BuildError> {
-    let room = |message: &Message| message.weight_bytes() + ROOM_BYTES + message.headers.len() * HEADER_ROOM_BYTES;
+    let more = ROOM_BYTES + topic.map_or(0, str::len);
+    let room = |message: &Message| message.weight_bytes() + more + message.headers.len() * HEADER_ROOM_BYTES;
     let bytes: usize = messages.iter().map(room).sum();
     let options = BatchOptions { base_timestamp_ms: Some(arrived.0), ..BatchOptions::default() };
     let mut builder = BatchBuilder::with_capacity(options, bytes);
@@ -106,7 +112,7 @@ pub(crate) fn encode(
     let mut headers = Vec::with_capacity(OWN.len());
     for (delta, message) in (0..).zip(messages) {
         let position = RecordPosition(u32::try_from(builder.len_bytes() - start).unwrap_or(u32::MAX));
-        let weight = push(&mut builder, &mut scratch, &mut headers, message, arrived, index_subject)?;
+        let weight = push(&mut builder, &mut scratch, &mut headers, message, (arrived, index_subject, topic))?;
         metas.push(Meta {
             delta,
             position,
@@ -127,8 +133,7 @@ fn push<'a>(
     scratch: &mut Scratch,
     headers: &mut Vec<(&'a str, Option<Part<'a>>)>,
     message: &'a Message,
-    arrived: Timestamp,
-    index_subject: bool,
+    (arrived, index_subject, topic): (Timestamp, bool, Option<&'a str>),
 ) -> Result<usize, BuildError> {
     headers.clear();
     scratch.arena.clear();
@@ -139,6 +144,12 @@ fn push<'a>(
     }
     if !message.subject.is_empty() {
         headers.push((SUBJECT, Some(Part::Bytes(&message.subject))));
+    }
+    if !message.also.is_empty() {
+        headers.push((ALSO, Some(scratch.subjects(&message.also))));
+    }
+    if let Some(topic) = topic.or(message.topic.as_deref()) {
+        headers.push((TOPIC, Some(Part::Bytes(topic.as_bytes()))));
     }
     for (name, text) in [
         (CONTENT_TYPE, &message.content_type),
@@ -214,6 +225,17 @@ impl Scratch {
         self.made(|arena| drop(write!(arena, "{number}")))
     }
 
+    /// Each as its length, 2 bytes big-endian, and its bytes. Limits keep them shorter than that can say.
+    fn subjects<'a>(&mut self, subjects: &[Bytes]) -> Part<'a> {
+        self.made(|arena| {
+            for subject in subjects {
+                let Ok(len_bytes) = u16::try_from(subject.len()) else { continue };
+                arena.extend_from_slice(&len_bytes.to_be_bytes());
+                arena.extend_from_slice(subject);
+            }
+        })
+    }
+
     fn types<'a>(&mut self, message: &Message) -> Part<'a> {
         self.made(|arena| arena.extend(message.headers.iter().map(|(_, value)| value_codec::tag(value))))
     }
@@ -260,6 +282,8 @@ fn reserved(message: &mut Message, name: &[u8], value: Option<&[u8]>, share: imp
         UUID => message.id = value.and_then(|value| value.try_into().ok()).map(MessageId::Uuid),
         ID => message.id = text().map(MessageId::Text),
         SUBJECT => message.subject = value.map(share).unwrap_or_default(),
+        ALSO => message.also = value.map(share).map(subjects).unwrap_or_default(),
+        TOPIC => message.topic = text(),
         CONTENT_TYPE => message.content_type = text(),
         CORRELATION_ID => message.correlation_id = text(),
         REPLY_TO => message.reply_to = text(),
@@ -274,6 +298,21 @@ fn reserved(message: &mut Message, name: &[u8], value: Option<&[u8]>, share: imp
         _ => return false,
     }
     true
+}
+
+/// Reads what [`Scratch::subjects`] wrote. What a foreign producer cut short is left out.
+fn subjects(mut encoded: Bytes) -> Vec<Bytes> {
+    let mut subjects = Vec::new();
+    while subjects.len() < MAX_ALSO_SUBJECTS
+        && let Some((len_bytes, _)) = encoded.split_first_chunk()
+    {
+        let end = 2 + usize::from(u16::from_be_bytes(*len_bytes));
+        if end > encoded.len() {
+            break;
+        }
+        subjects.push(encoded.split_to(end).split_off(2));
+    }
+    subjects
 }
 
 /// What a queue must know of each record of a batch.
@@ -374,12 +413,14 @@ mod tests {
                 headers: vec![(Text::from("a"), Value::int(3)), (Text::from("b"), Value::Null)],
                 content_type: text("text/plain"),
                 dedup_id: text("once"),
+                also: vec!["s.1".into(), Bytes::new(), vec![0xff; 300].into()],
+                topic: text("through"),
                 durable: false,
                 ..Message::new("s", vec![1; 5000])
             },
         ];
         for index_subject in [false, true] {
-            let (batch, said) = encode(&messages, Timestamp(1_700_000_000_123), index_subject).unwrap();
+            let (batch, said) = encode(&messages, Timestamp(1_700_000_000_123), index_subject, None).unwrap();
             let block = batch.block().unwrap();
             assert_eq!(said, metas(&block).unwrap());
             for (message, meta) in messages.iter().zip(&said) {

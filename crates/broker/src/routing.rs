@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use log::Durability;
-use types::{EntityId, Message, MessageId, Now, Offset};
+use types::{EntityId, Message, MessageId, Now, Offset, Text};
 
 use crate::dedup::{Dedup, DedupFull, DedupHash};
 use crate::errors::PublishError;
@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     avoid: Vec<String>,
     /// Whether it led to one of them.
     avoided: bool,
+    /// Whether full queues are passed over.
+    pub(crate) partial: bool,
     pub(crate) results: Vec<Published>,
 }
 
@@ -160,6 +162,7 @@ impl Plan {
             must_wait: false,
             avoid: Vec::new(),
             avoided: false,
+            partial: false,
             results: Vec::new(),
         }
     }
@@ -175,7 +178,7 @@ impl Plan {
     /// If the queue is full, or a message cannot be encoded.
     pub(crate) fn for_queue(&mut self, queue: &Arc<QueueOwner>, messages: &[Message]) -> Result<(), PublishError> {
         let first = self.begin_results(messages);
-        let batch = self.encode(messages, false)?;
+        let batch = self.encode(messages, false, None)?;
         self.share(queue, &batch, messages, None, Places::From(first))
     }
 
@@ -206,7 +209,7 @@ impl Plan {
             let results: Vec<usize> = group.iter().map(|at| first + at).collect();
             let reached = self.reach(namespace, topic, chosen)?;
             let index_subject = topic.indexes_subjects() || reached.logs.iter().any(|(log, _)| log.indexes_subjects());
-            let batch = self.encode(chosen, index_subject)?;
+            let batch = self.encode(chosen, index_subject, Some(&topic.name))?;
             if let Some(owned) = partition.and_then(|number| partitions.get(number as usize)) {
                 self.at_least(definition.resolved.durability.into());
                 self.topics.push(TopicShare {
@@ -232,7 +235,7 @@ impl Plan {
             }
         }
         if definition.config.live != Some(false) {
-            self.fan_out(namespace, messages, &fresh, first);
+            self.fan_out(namespace, Some(&topic.name), messages, &fresh, first);
         }
         Ok(())
     }
@@ -241,7 +244,7 @@ impl Plan {
     pub(crate) fn for_live(&mut self, namespace: &Namespace, messages: &[Message]) {
         let first = self.begin_results(messages);
         let all: Vec<usize> = (0..messages.len()).collect();
-        self.fan_out(namespace, messages, &all, first);
+        self.fan_out(namespace, None, messages, &all, first);
     }
 
     /// The only partition's share, for a conditional publish: it is refused if the log's end is not this.
@@ -284,8 +287,13 @@ impl Plan {
         first
     }
 
-    fn encode(&mut self, messages: &[Message], index_subject: bool) -> Result<Arc<Encoded>, PublishError> {
-        let batch = Encoded::new(messages, self.now, index_subject)
+    fn encode(
+        &mut self,
+        messages: &[Message],
+        index_subject: bool,
+        topic: Option<&str>,
+    ) -> Result<Arc<Encoded>, PublishError> {
+        let batch = Encoded::new(messages, self.now, index_subject, topic)
             .map_err(|why| PublishError::Invalid { field: "message".to_owned(), why })?;
         self.bytes += batch.batch.size_bytes() as u64;
         Ok(Arc::new(batch))
@@ -330,6 +338,12 @@ impl Plan {
     fn mark_duplicate(&mut self, result: usize) {
         if let Some(result) = self.results.get_mut(result) {
             result.duplicate = true;
+        }
+    }
+
+    fn mark_refused(&mut self, result: Option<usize>) {
+        if let Some(result) = result.and_then(|result| self.results.get_mut(result)) {
+            result.refused += 1;
         }
     }
 
@@ -415,17 +429,19 @@ impl Plan {
                 self.has_share(queue, batch, selected, Vec::new(), results);
                 return Ok(());
             }
-            Some(false) => return Err(queue_full(queue)),
-            None => {}
+            Some(false) if !self.partial => return Err(queue_full(queue)),
+            Some(false) | None => {}
         }
         let mut guard = queue.lock(self.now);
         let (mut wanted, mut dedup) = (Vec::new(), Vec::new());
+        let mut reserved_bytes = 0;
         for at in chosen(&selected, batch) {
+            let mut new = None;
             let id = messages.get(at as usize).and_then(|message| message.dedup_id.as_ref());
             if let (Some(window), Some(id)) = (&mut guard.dedup, id) {
                 let id = DedupHash::of(id.bytes());
                 match window.reserve(self.now, id) {
-                    Ok(verdict) if self.is_new(queue.id, id, verdict) => dedup.push(id),
+                    Ok(verdict) if self.is_new(queue.id, id, verdict) => new = Some(id),
                     Ok(_) => {
                         if let Some(result) = results.get(at) {
                             self.mark_duplicate(result);
@@ -434,11 +450,27 @@ impl Plan {
                     }
                     Err(full) => {
                         guard.cancel_dedup(&dedup);
+                        if self.partial {
+                            guard.unreserve(wanted.len() as u64, reserved_bytes);
+                        }
                         let (entity, limit) = (format!("queue {:?}", &*queue.name), full.capacity as u64);
                         return Err(PublishError::DedupFull { entity, limit });
                     }
                 }
             }
+            if self.partial {
+                let weight = batch.metas.get(at as usize).map_or(0, |meta| u64::from(meta.weight));
+                if !guard.machine.reserve(1, weight) {
+                    guard.cancel_dedup(new.as_slice());
+                    if let Some(id) = new {
+                        self.own_ids.remove(&(queue.id, id));
+                    }
+                    self.mark_refused(results.get(at));
+                    continue;
+                }
+                reserved_bytes += weight;
+            }
+            dedup.extend(new);
             wanted.push(at);
         }
         if wanted.is_empty() {
@@ -446,7 +478,7 @@ impl Plan {
         }
         let selected = all_or(wanted, batch);
         let (count, bytes) = batch.load(&selected);
-        if !guard.machine.reserve(count, bytes) {
+        if !self.partial && !guard.machine.reserve(count, bytes) {
             guard.cancel_dedup(&dedup);
             return Err(queue_full(queue));
         }
@@ -477,13 +509,20 @@ impl Plan {
         self.queues.push(QueueShare { queue: Arc::clone(queue), batch: Arc::clone(batch), selected, dedup });
     }
 
-    fn fan_out(&mut self, namespace: &Namespace, messages: &[Message], fresh: &[usize], first: usize) {
+    fn fan_out(
+        &mut self,
+        namespace: &Namespace,
+        topic: Option<&str>,
+        messages: &[Message],
+        fresh: &[usize],
+        first: usize,
+    ) {
         if namespace.live.is_empty() {
             return;
         }
         for at in fresh {
             let Some(message) = messages.get(*at) else { continue };
-            let to = namespace.live.matches(&message.subject);
+            let to = namespace.live.matches(&message.subject, &message.also);
             if to.is_empty() {
                 continue;
             }
@@ -492,6 +531,7 @@ impl Plan {
             }
             // It may wait long for a slow subscriber, which must not keep the whole frame that it came in.
             let mut message = message.detached();
+            message.topic = topic.map(Text::from);
             message.timestamp.get_or_insert(self.now.wall);
             self.live.push((Arc::new(message), to));
         }
@@ -525,7 +565,11 @@ impl Plan {
             true => HashMap::new(),
             false => placed.iter().flat_map(Placed::spots).collect(),
         };
-        for (topic, ids) in self.topic_dedup.drain(..) {
+        for (topic, mut ids) in self.topic_dedup.drain(..) {
+            // What nothing took is not taken: to publish it again is no repetition.
+            let results = &self.results;
+            let is_taken = |at: usize| spots.contains_key(&at) || results.get(at).is_none_or(Published::is_taken);
+            topic.cancel_dedup(ids.extract_if(.., |(_, at)| !is_taken(*at)).map(|(id, _)| id));
             let hashes: Vec<DedupHash> = ids.iter().map(|(id, _)| *id).collect();
             let _ = topic.state.record(transaction, &topic.dedup_record(&hashes), self.now);
             transaction.topic_dedup(&topic, ids.iter().map(|(id, at)| (*id, spots.get(at).copied())).collect());
@@ -558,7 +602,7 @@ impl Drop for Plan {
 /// What is known of a message before it reached anything.
 pub(crate) fn unplaced(message: &Message) -> Published {
     let id = message.id.clone().unwrap_or(MessageId::Uuid([0; 16]));
-    Published { id, queues: 0, position: None, duplicate: false, live: 0 }
+    Published { id, queues: 0, refused: 0, position: None, duplicate: false, live: 0 }
 }
 
 /// Messages straight for one queue that looks at no dedup ids: most of what a plan does is not needed then. Room is reserved.
@@ -568,7 +612,7 @@ pub(crate) struct Straight(Encoded);
 impl Straight {
     /// `None` if they are to be planned: the queue is full, looks at each message, or one cannot be encoded.
     pub(crate) fn reserve(queue: &QueueOwner, messages: &[Message], now: Now) -> Option<Self> {
-        let batch = Encoded::new(messages, now, false).ok()?;
+        let batch = Encoded::new(messages, now, false, None).ok()?;
         let (count, bytes) = batch.load(&None);
         (queue.reserve(count, bytes) == Some(true)).then_some(Self(batch))
     }

@@ -121,13 +121,18 @@ impl Owned {
 pub(crate) type Selected = Option<Vec<u32>>;
 
 impl Encoded {
-    /// Encodes messages and reads back what machines must know.
+    /// Encodes messages, published through this topic if one is given, and says what machines must know.
     ///
     /// # Errors
     /// Says in words what cannot be encoded.
-    pub(crate) fn new(messages: &[Message], now: Now, index_subject: bool) -> Result<Self, String> {
-        let encoded = crate::record::encode(messages, now.wall, index_subject).map_err(|error| error.to_string())?;
-        let (batch, metas) = encoded;
+    pub(crate) fn new(
+        messages: &[Message],
+        now: Now,
+        index_subject: bool,
+        topic: Option<&str>,
+    ) -> Result<Self, String> {
+        let encoded = crate::record::encode(messages, now.wall, index_subject, topic);
+        let (batch, metas) = encoded.map_err(|error| error.to_string())?;
         let block = Arc::new(batch.block().map_err(|error| error.to_string())?);
         let weight = metas.iter().map(|meta| u64::from(meta.weight)).sum();
         let is_plain = metas.iter().all(|meta| meta.not_before.is_none());

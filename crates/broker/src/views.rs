@@ -246,6 +246,8 @@ pub struct Published {
     pub id: MessageId,
     /// Queues that have it.
     pub queues: u32,
+    /// Queues that it was led to and that were full: they do not have it. Only of a publish that passes them over.
+    pub refused: u32,
     /// Where it is in the topic's log, if the topic keeps one.
     pub position: Option<Position>,
     /// It was published before (dedup id or sequence), and not stored again.
@@ -255,6 +257,11 @@ pub struct Published {
 }
 
 impl Published {
+    /// Whether there was a queue for it that was not full, or none at all.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.queues > 0 || self.refused == 0
+    }
+
     /// Whether anything has it: a queue, a log or a live subscription.
     #[must_use]
     pub fn routed(&self) -> bool {

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const MAX_NAME_BYTES: usize = 255;
 /// Longest subject or subject pattern, in bytes.
 pub const MAX_SUBJECT_BYTES: usize = 4096;
+/// Most subjects that one message is routed by besides its own.
+pub const MAX_ALSO_SUBJECTS: usize = 256;
 /// Longest key, in bytes.
 pub const MAX_KEY_BYTES: usize = 32 * 1024;
 /// Longest message id, correlation id, reply-to, dedup id or content type, in bytes.

@@ -40,6 +40,12 @@ pub struct Message {
     pub id: Option<MessageId>,
     /// What the message is about: dot-separated words; bindings filter on it.
     pub subject: Bytes,
+    /// Further subjects that it is routed by, besides `subject`. A queue, log or live subscription gets it once, however many of them lead
+    /// there. Kept with the message, so that it takes the same ways as a dead letter.
+    pub also: Vec<Bytes>,
+    /// The topic that it was published to. The broker sets it, whatever the producer says; `None` of a message that came straight into a
+    /// queue or reached live subscriptions alone.
+    pub topic: Option<Text>,
     /// Ordering and partitioning key.
     pub key: Option<Bytes>,
     /// The application's headers, trace context (`traceparent`, `tracestate`) included. Names under
@@ -72,6 +78,8 @@ impl Default for Message {
         Self {
             id: None,
             subject: Bytes::new(),
+            also: Vec::new(),
+            topic: None,
             key: None,
             headers: Vec::new(),
             body: None,
@@ -106,6 +114,7 @@ impl Message {
     pub fn weight_bytes(&self) -> usize {
         let text = |text: &Option<Text>| text.as_ref().map_or(0, |text| text.bytes().len());
         self.subject.len()
+            + self.also.iter().map(Bytes::len).sum::<usize>()
             + self.key.as_ref().map_or(0, Bytes::len)
             + self.body.as_ref().map_or(0, Bytes::len)
             + text(&self.content_type)
@@ -126,6 +135,8 @@ impl Message {
                 MessageId::Text(id) => MessageId::Text(id.detached()),
             }),
             subject: Bytes::copy_from_slice(&self.subject),
+            also: self.also.iter().map(|subject| Bytes::copy_from_slice(subject)).collect(),
+            topic: text(&self.topic),
             key: self.key.as_deref().map(Bytes::copy_from_slice),
             headers: self.headers.iter().map(|(name, value)| (name.detached(), value.detached())).collect(),
             body: self.body.as_deref().map(Bytes::copy_from_slice),
@@ -154,6 +165,8 @@ mod tests {
         let message = Message {
             id: Some(MessageId::Text(text(14..16))),
             subject: frame.slice(0..7),
+            also: vec![frame.slice(3..7)],
+            topic: Some(text(14..16)),
             key: Some(frame.slice(7..10)),
             body: Some(frame.slice(10..14)),
             dedup_id: Some(text(14..16)),
@@ -164,6 +177,7 @@ mod tests {
         assert_eq!(detached, message);
         let within = |bytes: &Bytes| frame.as_ptr_range().contains(&bytes.as_ptr());
         assert!(within(&message.subject) && !within(&detached.subject));
+        assert!(!within(&detached.also[0]) && !within(detached.topic.as_ref().unwrap().bytes()));
         assert!(!within(detached.headers[0].0.bytes()) && !within(detached.body.as_ref().unwrap()));
     }
 }

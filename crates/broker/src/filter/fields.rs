@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 
+use bytes::Bytes;
 use serde_json::Value as Json;
 use types::limits::MAX_FILTER_BODY_BYTES;
 use types::{Fields, Message, Text, Value};
@@ -33,6 +34,10 @@ impl<'a> MessageFields<'a> {
 impl Fields for MessageFields<'_> {
     fn subject(&self) -> &[u8] {
         self.message.subject()
+    }
+
+    fn also(&self) -> &[Bytes] {
+        self.message.also()
     }
 
     fn key(&self) -> Option<&[u8]> {

@@ -89,20 +89,30 @@ impl LiveSubscriptions {
         self.trie.find(subject, |_| true)
     }
 
-    /// Adds to `out` who gets a message of this subject: each subscription once, of each queue group one member drawn by `rng`.
-    pub fn matches(&self, subject: &[u8], rng: &mut fastrand::Rng, out: &mut Vec<SubscriberId>) {
+    /// Adds to `out` who gets a message of these subjects: each subscription once, of each queue group one member drawn by `rng`.
+    pub fn matches<'a>(
+        &self,
+        subjects: impl Iterator<Item = &'a [u8]>,
+        rng: &mut fastrand::Rng,
+        out: &mut Vec<SubscriberId>,
+    ) {
         // A group that subscribed with several patterns is drawn from as a whole; the list is as long as groups matched.
         let mut groups: Vec<(&Text, usize, Vec<&[SubscriberId]>)> = Vec::new();
-        self.trie.for_matches(subject, |entry| match entry {
-            Entry::One(id) => out.push(*id),
-            Entry::Group { name, members } => match groups.iter_mut().find(|(have, ..)| *have == name) {
-                Some((_, count, parts)) => {
-                    *count += members.len();
-                    parts.push(members);
-                }
-                None => groups.push((name, members.len(), vec![members])),
-            },
-        });
+        for (turn, subject) in subjects.enumerate() {
+            self.trie.for_matches(subject, |entry| match entry {
+                // What one subject finds it finds once.
+                Entry::One(id) if turn > 0 && out.contains(id) => {}
+                Entry::One(id) => out.push(*id),
+                Entry::Group { name, members } => match groups.iter_mut().find(|(have, ..)| *have == name) {
+                    Some((_, _, parts)) if turn > 0 && parts.iter().any(|part| std::ptr::eq(*part, &**members)) => {}
+                    Some((_, count, parts)) => {
+                        *count += members.len();
+                        parts.push(members);
+                    }
+                    None => groups.push((name, members.len(), vec![members])),
+                },
+            });
+        }
         for (_, count, parts) in groups {
             let drawn = rng.usize(0..count.max(1));
             out.extend(parts.into_iter().flatten().nth(drawn));

@@ -1,6 +1,6 @@
 //! The live subscriptions of a namespace, with their buffers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
@@ -72,19 +72,25 @@ impl LiveTable {
         if is_inbox(subject) { inner.inboxes.contains_key(subject) } else { inner.subscriptions.has_interest(subject) }
     }
 
-    /// The buffers of those who get a message of this subject; of each group one.
-    pub(crate) fn matches(&self, subject: &[u8]) -> Vec<Arc<LiveBuffer>> {
+    /// The buffers of those who get a message of this subject, and of these further ones, each once; of each group one.
+    pub(crate) fn matches(&self, subject: &[u8], also: &[Bytes]) -> Vec<Arc<LiveBuffer>> {
         if self.is_empty() {
             return Vec::new();
         }
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
-        if is_inbox(subject) {
+        if is_inbox(subject) && also.is_empty() {
             return inner.inboxes.get(subject).cloned().into_iter().collect();
         }
+        let subjects = || [subject].into_iter().chain(also.iter().map(|subject| &subject[..]));
         let mut ids = Vec::new();
-        inner.subscriptions.matches(subject, &mut inner.draw, &mut ids);
-        ids.iter().filter_map(|id| inner.buffers.get(id).cloned()).collect()
+        inner.subscriptions.matches(subjects().filter(|subject| !is_inbox(subject)), &mut inner.draw, &mut ids);
+        let mut buffers: Vec<_> = ids.iter().filter_map(|id| inner.buffers.get(id).cloned()).collect();
+        if !also.is_empty() {
+            let inboxes: BTreeSet<&[u8]> = subjects().filter(|subject| is_inbox(subject)).collect();
+            buffers.extend(inboxes.into_iter().filter_map(|inbox| inner.inboxes.get(inbox).cloned()));
+        }
+        buffers
     }
 
     fn subscribe(&self, pattern: SubjectPattern, group: Option<Text>) -> (SubscriberId, Arc<LiveBuffer>) {

@@ -217,6 +217,14 @@ impl<P> Queue<P> {
         Some(Out { lease, consumer: out.consumer, until: out.until })
     }
 
+    /// Whether a delivery is out.
+    ///
+    /// # Errors
+    /// If the lease ran out, or there is no such delivery.
+    pub fn check_out(&self, lease: Lease) -> Result<(), LeaseError> {
+        if self.leases.get(lease).is_some() { Ok(()) } else { Err(self.why_no_lease(lease)) }
+    }
+
     /// How many deliveries of a consumer are out.
     #[must_use]
     pub fn out_of(&self, consumer: ConsumerId) -> usize {

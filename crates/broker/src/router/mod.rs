@@ -285,7 +285,7 @@ impl Router {
         self.by_target.get(&target).into_iter().flatten().filter_map(|id| self.bindings.get(id))
     }
 
-    /// Finds where a message published to `topic` goes. Each topic is passed through once, so bindings may form a cycle; where no
+    /// Finds where a message published to `topic` goes: wherever its subject, or one of those that it is routed by besides, leads. Each topic is passed through once, so bindings may form a cycle; where no
     /// binding of a topic takes the message, its alternate gets it.
     ///
     /// # Errors
@@ -303,7 +303,7 @@ impl Router {
                 out.logs.push(node.topic.id);
             }
             let mut taken = false;
-            node.table.for_taking(message, |slot| match slot.target {
+            let follow = |slot: &table::Slot| match slot.target {
                 RouteTarget::Queue(queue) => {
                     taken = true;
                     out.queue(queue, slot.binding);
@@ -313,7 +313,8 @@ impl Router {
                     out.enter(topic);
                 }
                 RouteTarget::Topic(_) => {}
-            });
+            };
+            node.table.for_taking_by_any(message, follow);
             if let Some(alternate) = node.topic.alternate.filter(|to| !taken && self.topics.contains_key(to)) {
                 out.enter(alternate);
             }

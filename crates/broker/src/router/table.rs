@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use types::{EntityId, Fields, Filter, SubjectPattern};
+use types::{EntityId, Fields, Filter, SubjectPattern, Text, Value};
 
 use super::kind::RouterKind;
 use super::ring::Ring;
@@ -93,6 +93,18 @@ impl Table {
         }
     }
 
+    /// As [`for_taking`](Self::for_taking), for the message's subject and for each that it is routed by besides. Where a hash chooses, it does
+    /// so once.
+    pub(super) fn for_taking_by_any<'a>(&'a self, fields: &dyn Fields, mut taken: impl FnMut(&'a Slot)) {
+        self.for_taking(fields, &mut taken);
+        if self.ring.is_some() {
+            return;
+        }
+        for subject in fields.also() {
+            self.for_taking(&Under { subject, fields }, &mut taken);
+        }
+    }
+
     /// Calls `taken` with each slot that takes the message; a binding may come more than once.
     pub(super) fn for_taking<'a>(&'a self, fields: &dyn Fields, mut taken: impl FnMut(&'a Slot)) {
         let mut offer = |slot: &'a Slot| {
@@ -112,6 +124,30 @@ impl Table {
             self.patterns.for_matches(subject, &mut offer);
         }
         self.everything.iter().for_each(&mut offer);
+    }
+}
+
+/// A message under another subject.
+struct Under<'a> {
+    subject: &'a [u8],
+    fields: &'a dyn Fields,
+}
+
+impl Fields for Under<'_> {
+    fn subject(&self) -> &[u8] {
+        self.subject
+    }
+
+    fn key(&self) -> Option<&[u8]> {
+        self.fields.key()
+    }
+
+    fn for_header(&self, name: &str, visit: &mut dyn FnMut(&Value) -> bool) -> bool {
+        self.fields.for_header(name, visit)
+    }
+
+    fn for_body(&self, path: &[Text], visit: &mut dyn FnMut(&Value) -> bool) -> bool {
+        self.fields.for_body(path, visit)
     }
 }
 

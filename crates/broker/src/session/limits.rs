@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use types::limits::{
-    MAX_HEADERS, MAX_HEADERS_BYTES, MAX_KEY_BYTES, MAX_PROPERTY_BYTES, MAX_SUBJECT_BYTES, MAX_VALUE_DEPTH,
+    MAX_ALSO_SUBJECTS, MAX_HEADERS, MAX_HEADERS_BYTES, MAX_KEY_BYTES, MAX_PROPERTY_BYTES, MAX_SUBJECT_BYTES,
+    MAX_VALUE_DEPTH,
 };
 use types::{Message, MessageId, Text, Value};
 
@@ -33,6 +34,10 @@ pub(super) fn check_body(message: &Message, limit: u64, limit_name: &'static str
 pub(super) fn check(message: &Message, max_body: u64) -> Result<(), PublishError> {
     check_body(message, max_body, "max_body_bytes")?;
     within("subject", message.subject.len(), MAX_SUBJECT_BYTES, "MAX_SUBJECT_BYTES")?;
+    within("number of further subjects", message.also.len(), MAX_ALSO_SUBJECTS, "MAX_ALSO_SUBJECTS")?;
+    for subject in &message.also {
+        within("subject", subject.len(), MAX_SUBJECT_BYTES, "MAX_SUBJECT_BYTES")?;
+    }
     within("key", message.key.as_ref().map_or(0, Bytes::len), MAX_KEY_BYTES, "MAX_KEY_BYTES")?;
     let property = |what, text: Option<&Text>| {
         within(what, text.map_or(0, |text| text.bytes().len()), MAX_PROPERTY_BYTES, "MAX_PROPERTY_BYTES")

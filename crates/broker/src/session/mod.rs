@@ -16,6 +16,7 @@ mod replay;
 mod stamps;
 mod started;
 mod topics;
+mod transact;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +77,11 @@ pub struct PublishOptions {
     pub partition: Option<u32>,
     /// Overrides the durability of the topic or queue.
     pub durability: Option<DurabilityConfig>,
+    /// Queues that are full and reject are passed over, message by message, and counted in [`Published::refused`]; without it, one full queue
+    /// refuses the whole publish.
+    ///
+    /// [`Published::refused`]: crate::views::Published::refused
+    pub partial: bool,
 }
 
 /// The version that a conditional publish expects.

@@ -12,11 +12,9 @@ use super::limits::{check, check_body, within};
 use super::stamps::{Stamp, Stamped};
 use super::{PublishOptions, PublishTo, Session};
 use crate::access::Action;
-use crate::errors::{PublishError, SettleError};
+use crate::errors::PublishError;
 use crate::live::is_inbox;
-use crate::queue::Settle;
-use crate::queues::{QueueOwner, Settling};
-use crate::receipt::Receipt;
+use crate::queues::QueueOwner;
 use crate::routing::{Placed, Plan, place};
 use crate::state_log::{ProducerRecord, StateRecord};
 use crate::topics::Topic;
@@ -24,7 +22,7 @@ use crate::transaction::{CommitFailure, Transaction};
 use crate::views::Published;
 
 /// How often a publish begins anew because it repeats one that is being written, or because a queue on its way was deleted.
-const PUBLISH_TRIES: usize = 64;
+pub(super) const PUBLISH_TRIES: usize = 64;
 
 /// A destination that was found, and may be written to.
 pub(super) enum Destination {
@@ -162,58 +160,6 @@ impl Session {
         Ok(())
     }
 
-    /// Acknowledges a delivery and publishes what it led to, all or none.
-    ///
-    /// # Errors
-    /// See [`SettleError`]; the delivery is still out then, unless its lease was the reason.
-    pub async fn ack_and_publish(
-        &self,
-        receipt: Receipt,
-        mut publishes: Vec<(PublishTo, Vec<Message>)>,
-    ) -> Result<Vec<Published>, SettleError> {
-        let failed = |error: PublishError| SettleError::Publish(Box::new(error));
-        let queue = self.queue_of(receipt)?;
-        self.check_boot(receipt)?;
-        if self.is_held_back() {
-            return Err(failed(PublishError::Backpressure));
-        }
-        for (_, messages) in &mut publishes {
-            self.admit(messages, self.now()).map_err(failed)?;
-        }
-        for _ in 0..PUBLISH_TRIES {
-            let now = self.now();
-            let mut plan = Plan::new(self.shared(), now);
-            for (to, messages) in &publishes {
-                self.plan(&mut plan, to, messages, &PublishOptions::default()).map_err(failed)?;
-            }
-            if plan.must_wait() {
-                drop(plan);
-                self.others_ended().await.map_err(failed)?;
-                continue;
-            }
-            let mut transaction = Transaction::new();
-            let mut settling = Settling::keeping_deliveries();
-            QueueOwner::settle_one(&mut queue.lock(now), 0, receipt.lease, Settle::Ack, &mut settling)?;
-            if let Err(error) = queue.settle_into(&mut transaction, settling, now) {
-                transaction.cancel(self.shared());
-                return Err(error.into());
-            }
-            let (placed, mut results) = plan.into_transaction(&mut transaction);
-            let written = transaction.commit(self.shared()).await;
-            queue.lock(self.now()).retire_pull();
-            match written {
-                Ok(written) => {
-                    place(&placed, &written, &mut results);
-                    self.shared().totals.published.fetch_add(results.len() as u64, Ordering::Relaxed);
-                    return Ok(results);
-                }
-                Err(CommitFailure::Refused(Refusal::NoSuchLog(_))) if !queue.is_deleted() => {}
-                Err(failure) => return Err(SettleError::Storage(failure.into())),
-            }
-        }
-        Err(failed(PublishError::Backpressure))
-    }
-
     /// Whether publishers are held back for want of memory.
     #[must_use]
     pub fn is_held_back(&self) -> bool {
@@ -225,14 +171,15 @@ impl Session {
         self.shared().memory.wait().await;
     }
 
-    /// Checks limits and quotas, and gives ids to messages that have none.
+    /// Checks limits and quotas, and gives ids to messages that have none. Which topic they go through is not for them to say.
     pub(super) fn admit(&self, messages: &mut [Message], now: Now) -> Result<(), PublishError> {
         let (mut bytes, count) = (0, messages.len());
         let config = self.space.config();
         // A topic may allow more than the default; see `plan_for`.
         let max_body = config.quota.max_body_bytes.unwrap_or(MAX_BODY_BYTES as u64);
-        for message in &*messages {
+        for message in &mut *messages {
             check(message, max_body)?;
+            message.topic = None;
             bytes += message.weight_bytes();
         }
         within("publish", count, MAX_PUBLISH_MESSAGES, "MAX_PUBLISH_MESSAGES")?;
@@ -262,6 +209,7 @@ impl Session {
         messages: &[Message],
         options: &PublishOptions,
     ) -> Result<(), PublishError> {
+        plan.partial = options.partial;
         if *to != PublishTo::Subject {
             return self.plan_for(plan, self.destination(to, &Bytes::new())?, messages, options.partition);
         }
@@ -273,7 +221,10 @@ impl Session {
             let (now, later) = rest.split_at(run);
             if topic.is_none() {
                 // Each subject is its own place to write to.
-                now.iter().try_for_each(|message| self.may_publish(to, &message.subject))?;
+                now.iter().try_for_each(|message| {
+                    self.may_publish(to, &message.subject)?;
+                    message.also.iter().try_for_each(|subject| self.may_publish_live(subject))
+                })?;
             }
             self.plan_for(plan, self.destination(to, &first.subject)?, now, options.partition)?;
             rest = later;
@@ -287,6 +238,15 @@ impl Session {
             return None;
         }
         self.space.entities.read().captures.capture(subject)
+    }
+
+    /// Checks that the caller may publish to live subscriptions of a subject.
+    fn may_publish_live(&self, subject: &[u8]) -> Result<(), PublishError> {
+        match is_inbox(subject) {
+            true => self.grants().map(drop)?,
+            false => self.may(Action::Write, "subject", &String::from_utf8_lossy(subject))?,
+        }
+        Ok(())
     }
 
     /// Checks that the caller may publish there.
@@ -351,12 +311,8 @@ impl Session {
                         self.may(Action::Write, "topic", &topic.name)?;
                         public(topic)
                     }
-                    None if is_inbox(subject) => {
-                        self.grants()?;
-                        Ok(Destination::Live)
-                    }
                     None => {
-                        self.may(Action::Write, "subject", &String::from_utf8_lossy(subject))?;
+                        self.may_publish_live(subject)?;
                         Ok(Destination::Live)
                     }
                 }

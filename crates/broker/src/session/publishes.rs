@@ -49,6 +49,16 @@ impl Publishes {
         }
     }
 
+    /// The messages by where they go, in order.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (&PublishTo, &[Message])> {
+        let mut rest = self.messages.as_slice();
+        self.parts.iter().filter_map(move |part| {
+            let (these, later) = rest.split_at_checked(part.count)?;
+            rest = later;
+            Some((&*part.to, these))
+        })
+    }
+
     /// Makes room for so many more.
     pub fn reserve(&mut self, messages: usize) {
         self.messages.reserve(messages);

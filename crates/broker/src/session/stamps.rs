@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use types::{Message, MessageId, Now, Text};
+use types::{Message, Now, Text};
 
 use super::publish::Destination;
 use super::{PublishOptions, PublishTo, Session};
 use crate::errors::PublishError;
 use crate::idempotence::{ProducerBatch, ProducerId, Sequence, SequenceError};
+use crate::routing::unplaced;
 use crate::topics::{Topic, from_place, to_place};
 use crate::transaction::{CommitFailure, Spot, Transaction};
 use crate::views::{Position, Published};
@@ -114,8 +115,7 @@ fn sequence(error: SequenceError) -> PublishError {
 }
 
 fn duplicates(messages: &[Message], first: Option<Position>) -> Vec<Published> {
-    let id = |message: &Message| message.id.clone().unwrap_or(MessageId::Uuid([0; 16]));
     let at = |n| first.map(|first| Position { offset: first.offset.plus(n), ..first });
-    let duplicate = |(n, message)| Published { id: id(message), queues: 0, position: at(n), duplicate: true, live: 0 };
+    let duplicate = |(n, message)| Published { position: at(n), duplicate: true, ..unplaced(message) };
     (0..).zip(messages).map(duplicate).collect()
 }

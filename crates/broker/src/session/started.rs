@@ -87,6 +87,24 @@ impl Session {
         Ok(Started::begin(async move { session.publish_each_admitted(publishes, options).await }))
     }
 
+    /// Begins [`transact`](Self::transact), in the order of these calls.
+    ///
+    /// # Errors
+    /// Gives everything back if the broker is short of memory, as [`start_publish`](Self::start_publish) does.
+    #[allow(clippy::type_complexity, reason = "what was given is given back")]
+    pub fn start_transact(
+        &self,
+        publishes: Publishes,
+        settlements: Vec<(Receipt, Settle)>,
+        options: PublishOptions,
+    ) -> Result<Started<Result<Vec<Published>, SettleError>>, (Publishes, Vec<(Receipt, Settle)>)> {
+        if self.is_held_back() && !publishes.is_empty() {
+            return Err((publishes, settlements));
+        }
+        let session = self.clone();
+        Ok(Started::begin(async move { session.transact_admitted(publishes, settlements, options).await }))
+    }
+
     /// Begins [`settle`](Self::settle).
     pub fn start_settle(&self, settlements: Vec<(Receipt, Settle)>) -> Started<Vec<Result<(), SettleError>>> {
         let session = self.clone();

@@ -15,6 +15,7 @@ mod once;
 mod queues;
 mod random;
 mod restart;
+mod routes;
 mod rules;
 mod scale;
 mod support;

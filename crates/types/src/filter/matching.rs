@@ -14,6 +14,12 @@ pub trait Fields {
     /// The subject.
     fn subject(&self) -> &[u8];
 
+    /// Subjects that it is routed by besides. A router asks a filter once for each of them; a filter itself looks at
+    /// [`subject`](Self::subject) alone.
+    fn also(&self) -> &[Bytes] {
+        &[]
+    }
+
     /// The key, if there is one.
     fn key(&self) -> Option<&[u8]>;
 
@@ -29,6 +35,10 @@ pub trait Fields {
 impl Fields for Message {
     fn subject(&self) -> &[u8] {
         &self.subject
+    }
+
+    fn also(&self) -> &[Bytes] {
+        &self.also
     }
 
     fn key(&self) -> Option<&[u8]> {
