@@ -56,8 +56,21 @@ impl Consumer {
     ) -> Result<Self, ConsumeError> {
         tracing::debug!(queue = %queue.name, consumer = options.name, "a consumer attaches");
         let auto_ack = options.rules.auto_ack;
-        let id = queue.lock(session.now()).attach(options.rules)?;
+        let id = {
+            let mut guard = queue.lock(session.now());
+            if guard.is_going() {
+                return Err(ConsumeError::Deleted(queue.name.to_string()));
+            }
+            guard.attach(options.rules)?
+        };
         Ok(Self { session, queue, id, auto_ack, pending: None })
+    }
+
+    /// Leaves the queue. Once this is ready, a queue that goes with its last consumer is gone, if this was the last one.
+    pub async fn leave(self) {
+        let (session, queue) = (self.session.clone(), Arc::clone(&self.queue));
+        drop(self);
+        session.broker().let_abandoned_go(vec![queue]).await;
     }
 
     /// The queue's name.
@@ -192,7 +205,14 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        self.queue.lock(self.session.now()).detach(self.id);
+        let abandoned = {
+            let mut guard = self.queue.lock(self.session.now());
+            guard.detach(self.id);
+            guard.is_abandoned()
+        };
+        if abandoned {
+            self.session.shared().abandoned(&self.queue, self.session.now());
+        }
     }
 }
 

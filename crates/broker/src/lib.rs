@@ -16,6 +16,7 @@ mod errors;
 pub mod filter;
 pub mod group;
 mod groups;
+mod holder;
 pub mod idempotence;
 mod ids;
 pub mod live;
@@ -55,7 +56,7 @@ pub use errors::{
 pub use live::{Inbox, LiveSubscription};
 pub use receipt::{BadReceipt, Receipt};
 pub use session::{
-    Expect, ExpectOf, ProducerStamp, PublishOptions, PublishTo, Publishes, Read, ReadAnswer, Receive, Redrive, Session,
-    Started,
+    DeclareTopic, DeleteOptions, Expect, ExpectOf, ProducerStamp, PublishOptions, PublishTo, Publishes, Read,
+    ReadAnswer, Receive, Redrive, Session, Started,
 };
 pub use users::{UserChange, UserInfo};

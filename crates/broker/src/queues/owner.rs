@@ -1,6 +1,7 @@
 //! The owner of one queue: its state machine behind a short lock, and who waits for it.
 
 mod guard;
+mod stay;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -19,6 +20,7 @@ use types::limits::DEFAULT_DEDUP_CAPACITY;
 use types::{EntityId, Monotonic, Now, Offset};
 
 pub(crate) use self::guard::QueueGuard;
+use self::stay::Stay;
 use super::counters::Meter;
 use super::failing::Failing;
 use super::redrive::RedriveJob;
@@ -26,6 +28,7 @@ use crate::alarm::Alarm;
 use crate::dedup::DedupWindow;
 use crate::definitions::QueueConfig;
 use crate::errors::StorageError;
+use crate::holder::Holder;
 use crate::policy::ResolvedQueue;
 use crate::queue::{ConsumerId, ConsumerRules, Departure, Queue, QueueEvent, QueueRules, Recovered};
 use crate::record::Payload;
@@ -72,6 +75,8 @@ pub(crate) struct QueueOwner {
     pub(crate) failing: Failing,
     alarm: Arc<Alarm>,
     deleted: AtomicBool,
+    /// The connection that holds it, if one does.
+    pub(crate) holder: Option<Arc<Holder>>,
     /// One purge at a time.
     pub(crate) purging: Arc<tokio::sync::Mutex<()>>,
     /// What of its state could not be read at the start.
@@ -91,6 +96,7 @@ pub(crate) struct Inner {
     /// Offsets that have a retry record in the state log.
     pub(crate) recorded: RoaringTreemap,
     pub(crate) consumers: u64,
+    pub(super) stay: Stay,
     /// Which of the queue's own consumers are attached.
     internal: BTreeSet<ConsumerId>,
     /// Who waits, oldest first. Whoever is woken leaves.
@@ -177,6 +183,7 @@ impl QueueOwner {
                 reported: RoaringTreemap::new(),
                 recorded: RoaringTreemap::new(),
                 consumers: 0,
+                stay: Stay::default(),
                 internal: BTreeSet::new(),
                 waiting: BTreeMap::new(),
                 next_wait: 0,
@@ -195,6 +202,7 @@ impl QueueOwner {
             failing: Failing::default(),
             alarm: Arc::clone(&shared.alarm),
             deleted: AtomicBool::new(false),
+            holder: None,
             purging: Arc::default(),
             unread: None,
         }

@@ -183,7 +183,11 @@ impl Session {
 
     fn readable(&self, name: &str) -> Result<Arc<QueueOwner>, ConsumeError> {
         self.may(Action::Read, "queue", name)?;
-        self.space.queue(name).ok_or_else(|| missing(name))
+        let queue = self.space.queue(name).ok_or_else(|| missing(name))?;
+        if self.is_held(&queue) {
+            return Err(ConsumeError::Held { entity: format!("queue {name:?}") });
+        }
+        Ok(queue)
     }
 
     /// The queue of a receipt, if the caller may read it. A receipt of another namespace is nobody's.

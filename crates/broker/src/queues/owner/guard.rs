@@ -105,6 +105,7 @@ impl<'a> QueueGuard<'a> {
         self.inner.machine.attach(consumer, rules)?;
         self.inner.next_consumer += 1;
         self.inner.consumers += 1;
+        self.used_again();
         Ok(consumer)
     }
 
@@ -114,6 +115,12 @@ impl<'a> QueueGuard<'a> {
         self.inner.machine.detach(now, consumer);
         self.inner.consumers = self.inner.consumers.saturating_sub(1);
         self.inner.last_used = now.mono;
+        self.consumer_left();
+    }
+
+    /// Somebody means to use the queue.
+    pub(crate) fn touch(&mut self) {
+        self.inner.last_used = self.now.mono;
     }
 
     /// A receive without a standing consumer begins.
