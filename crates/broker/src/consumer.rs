@@ -45,6 +45,7 @@ pub struct Consumer {
     queue: Arc<QueueOwner>,
     id: ConsumerId,
     auto_ack: bool,
+    retired: bool,
     pending: Option<Pending>,
 }
 
@@ -63,7 +64,7 @@ impl Consumer {
             }
             guard.attach(options.rules)?
         };
-        Ok(Self { session, queue, id, auto_ack, pending: None })
+        Ok(Self { session, queue, id, auto_ack, retired: false, pending: None })
     }
 
     /// Leaves the queue. Once this is ready, a queue that goes with its last consumer is gone, if this was the last one.
@@ -71,6 +72,17 @@ impl Consumer {
         let (session, queue) = (self.session.clone(), Arc::clone(&self.queue));
         drop(self);
         session.broker().let_abandoned_go(vec![queue]).await;
+    }
+
+    /// Takes nothing any more, and counts as a consumer no longer, but keeps what it has until that is settled or the consumer is dropped.
+    /// Once this is ready, a queue that goes with its last consumer is gone, if this was the last one.
+    pub async fn retire(&mut self) {
+        if !std::mem::replace(&mut self.retired, true) {
+            // What it took and did not get yet goes back.
+            self.pending = None;
+            self.queue.lock(self.session.now()).retire(self.id);
+            self.session.broker().let_abandoned_go(vec![Arc::clone(&self.queue)]).await;
+        }
     }
 
     /// The queue's name.

@@ -113,6 +113,23 @@ impl<'a> QueueGuard<'a> {
     pub(crate) fn detach(&mut self, consumer: ConsumerId) {
         let now = self.now;
         self.inner.machine.detach(now, consumer);
+        self.left();
+    }
+
+    /// Removes one that was retired before.
+    pub(crate) fn detach_retired(&mut self, consumer: ConsumerId) {
+        let now = self.now;
+        self.inner.machine.detach(now, consumer);
+    }
+
+    /// A standing consumer takes nothing any more; it keeps what it holds until it is detached.
+    pub(crate) fn retire(&mut self, consumer: ConsumerId) {
+        self.inner.machine.retire(consumer);
+        self.left();
+    }
+
+    fn left(&mut self) {
+        let now = self.now;
         self.inner.consumers = self.inner.consumers.saturating_sub(1);
         self.inner.last_used = now.mono;
         self.consumer_left();
