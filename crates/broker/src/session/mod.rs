@@ -245,11 +245,12 @@ impl Session {
         Ok(grants)
     }
 
-    /// Checks that the caller may do this to the entity of this name.
+    /// Checks that the caller may do this to the entity of this name. Every operation does so itself; a protocol asks where its own rules want
+    /// more, or where it acts in the broker's name for the caller. `kind` is `topic`, `queue` and the like, for the error.
     ///
     /// # Errors
     /// See [`AccessError`].
-    pub(crate) fn may(&self, action: Action, kind: &str, name: &str) -> Result<(), AccessError> {
+    pub fn may(&self, action: Action, kind: &str, name: &str) -> Result<(), AccessError> {
         self.grants()?.require(action, kind, name)
     }
 
