@@ -217,9 +217,14 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
+        // What it took and did not hand out yet goes back first, as deliveries of its own.
+        self.pending = None;
         let abandoned = {
             let mut guard = self.queue.lock(self.session.now());
-            guard.detach(self.id);
+            match self.retired {
+                true => guard.detach_retired(self.id),
+                false => guard.detach(self.id),
+            }
             guard.is_abandoned()
         };
         if abandoned {
