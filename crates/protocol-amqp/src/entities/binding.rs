@@ -51,24 +51,29 @@ impl<'a> Destination<'a> {
 /// As RabbitMQ's.
 pub(crate) async fn bind(session: &Session, binding: Binding<'_>) -> Result<(), Fault> {
     let config = definition(session, &binding)?;
-    match internal(session)?.bind(config).await {
+    match acting(session, &binding, &config)?.bind(config).await {
         Ok(_) => Ok(()),
-        Err(error) => Err(missing(session, &binding, error)),
+        Err(error) => Err(fault(session, &binding, error)),
     }
 }
 
-/// Unbinds. A binding that is not there is fine, if what it would connect is.
+/// Unbinds. A binding that is not there is fine, if what it would connect is there.
 ///
 /// # Errors
 /// As RabbitMQ's.
 pub(crate) async fn unbind(session: &Session, binding: Binding<'_>) -> Result<(), Fault> {
     let config = definition(session, &binding)?;
-    let internal = internal(session)?;
-    let there = internal.bindings(Some(&config.topic), Some(&config.target))?;
-    let Some(found) = there.into_iter().find(|have| have.config == config) else { return Ok(()) };
-    match internal.unbind(found.id).await {
-        Ok(()) | Err(DeclareError::NotFound { .. }) => Ok(()),
-        Err(error) => Err(error.into()),
+    match acting(session, &binding, &config)?.unbind_same(config).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(fault(session, &binding, error)),
+    }
+}
+
+/// Who does it: the caller, or for a stream, whose topic the caller's permissions do not know, the broker.
+fn acting(session: &Session, binding: &Binding<'_>, config: &BindingConfig) -> Result<Session, Fault> {
+    match (binding.destination, &config.target) {
+        (Destination::Queue(_), BindingTarget::Topic(_)) => internal(session),
+        _ => Ok(session.clone()),
     }
 }
 
@@ -95,10 +100,11 @@ fn definition(session: &Session, binding: &Binding<'_>) -> Result<BindingConfig,
     Ok(BindingConfig { topic: from.name, target, filter: filter.into(), weight, arguments: kept })
 }
 
-fn missing(session: &Session, binding: &Binding<'_>, error: DeclareError) -> Fault {
+fn fault(session: &Session, binding: &Binding<'_>, error: DeclareError) -> Fault {
     match error {
         // One of them went in between; which, is found by looking again.
         DeclareError::NotFound { .. } => definition(session, binding).err().unwrap_or_else(|| error.into()),
+        DeclareError::Held { .. } => Kind::Queue.locked(session, &clean(binding.destination.named().1)),
         error => error.into(),
     }
 }

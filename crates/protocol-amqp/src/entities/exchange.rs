@@ -5,11 +5,11 @@ use std::sync::Arc;
 use broker::access::Action;
 use broker::definitions::TopicConfig;
 use broker::views::TopicInfo;
-use broker::{DeclareError, PublishTo, Session};
+use broker::{DeclareError, DeclareTopic, DeleteOptions, PublishTo, Session};
 use types::{Headers, Value};
 
 use super::names::{Kind, clean, internal, is_reserved};
-use super::{arguments, kind, lifetime, stream};
+use super::{arguments, kind, stream};
 use crate::fault::Fault;
 
 /// The argument that names the exchange which gets what no binding took.
@@ -66,8 +66,7 @@ pub(crate) async fn ensure_predeclared(session: &Session) -> Result<(), Fault> {
             continue;
         }
         let none = Headers::new();
-        let mut config = config(kind, *is_internal, &none)?;
-        lifetime::set(&mut config, true, false);
+        let config = config(kind, *is_internal, &none)?;
         match internal.declare_topic(name, config, false).await {
             // Somebody else makes it at the same time, or an administrator made it otherwise.
             Ok(_) | Err(DeclareError::Conflict { .. }) => {}
@@ -122,9 +121,11 @@ async fn make(session: &Session, name: &str, declare: &Declare<'_>) -> Result<()
         Kind::Exchange.may(session, Action::Read, name)?;
         Kind::Exchange.may(session, Action::Write, alternate)?;
     }
-    let mut config = config(declare.kind, declare.internal, &declare.arguments)?;
-    lifetime::set(&mut config, declare.durable, declare.auto_delete);
-    match session.declare_topic(name, config, false).await {
+    let config = config(declare.kind, declare.internal, &declare.arguments)?;
+    let config = TopicConfig { volatile: !declare.durable, auto_delete: declare.auto_delete, ..config };
+    // RabbitMQ asks of no alternate that it is there.
+    let options = DeclareTopic { alternate_may_be_missing: true, ..DeclareTopic::default() };
+    match session.declare_topic_with(name, config, options).await {
         Ok(_) => Ok(()),
         Err(DeclareError::Conflict { .. }) => Err(Made::Overtaken),
         Err(error) => Err(Made::Fault(error.into())),
@@ -160,8 +161,8 @@ fn alternate<'a>(session: &Session, name: &str, arguments: &'a Headers) -> Resul
 fn check_same(session: &Session, have: &TopicInfo, declare: &Declare<'_>) -> Result<(), Fault> {
     let (entity, config) = (Kind::Exchange.named(session, &have.name), &have.config);
     arguments::same_word(&entity, "type", kind::of(config), declare.kind)?;
-    arguments::same_flag(&entity, "durable", lifetime::is_durable(config), declare.durable)?;
-    arguments::same_flag(&entity, "auto_delete", lifetime::is_auto_delete(config), declare.auto_delete)?;
+    arguments::same_flag(&entity, "durable", !config.volatile, declare.durable)?;
+    arguments::same_flag(&entity, "auto_delete", config.auto_delete, declare.auto_delete)?;
     arguments::same_flag(&entity, "internal", config.internal, declare.internal)?;
     arguments::same_argument(&entity, ALTERNATE, &config.arguments, &declare.arguments)
 }
@@ -194,7 +195,8 @@ pub(crate) async fn delete(session: &Session, name: &str, if_unused: bool) -> Re
         Err(fault) => return Err(fault),
         Ok(_) => {}
     }
-    match session.delete_topic(name, if_unused).await {
+    let options = DeleteOptions { if_unused, even_if_referenced: true, ..DeleteOptions::default() };
+    match session.delete_topic_with(name, options).await {
         Ok(()) | Err(DeclareError::NotFound { .. }) => Ok(()),
         Err(DeclareError::InUse { .. }) if if_unused => {
             Err(Fault::precondition_failed(format!("{} in use", Kind::Exchange.named(session, name))))

@@ -11,7 +11,6 @@ pub(crate) mod arguments;
 pub(crate) mod binding;
 pub(crate) mod exchange;
 mod kind;
-mod lifetime;
 pub(crate) mod names;
 pub(crate) mod queue;
 mod queue_arguments;

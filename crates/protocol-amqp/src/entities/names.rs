@@ -46,6 +46,14 @@ impl Kind {
         Fault::not_found(format!("no {}", self.named(session, name)))
     }
 
+    /// 405: another connection holds it, or it is not held although it should be.
+    pub(crate) fn locked(self, session: &Session, name: &str) -> Fault {
+        let why = "It could be originally declared on another connection or the exclusive property value does not match that of the \
+                   original declaration.";
+        let what = self.named(session, name);
+        Fault::resource_locked(format!("cannot obtain exclusive access to locked {what}. {why}"))
+    }
+
     /// Checks that the caller may do this to it.
     ///
     /// # Errors

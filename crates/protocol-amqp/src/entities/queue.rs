@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use broker::access::Action;
 use broker::definitions::{BindingTarget, QueueConfig};
 use broker::views::{QueueInfo, TopicInfo};
-use broker::{DeclareError, PublishTo, Session};
+use broker::{DeclareError, DeleteOptions, PublishTo, Session};
 use types::Headers;
 
 use super::names::{Kind, clean, internal};
@@ -103,6 +103,7 @@ pub(crate) async fn declare(session: &Session, declare: Declare<'_>) -> Result<D
     for _ in 0..TRIES {
         match find(session, &name) {
             Ok(have) => {
+                check_held(session, &name, &have, Some(declare.exclusive))?;
                 check_same(session, &name, &have, &declare)?;
                 return Ok(have.declared(&name));
             }
@@ -137,7 +138,7 @@ impl From<Fault> for Made {
 impl From<DeclareError> for Made {
     fn from(error: DeclareError) -> Self {
         match error {
-            DeclareError::Conflict { .. } => Self::Overtaken,
+            DeclareError::Conflict { .. } | DeclareError::Held { .. } => Self::Overtaken,
             error => Self::Fault(error.into()),
         }
     }
@@ -158,8 +159,13 @@ async fn make(session: &Session, name: &str, asked: QueueType, declare: &Declare
         Kind::Queue.may(session, Action::Read, name)?;
         Kind::Exchange.may(session, Action::Write, exchange)?;
     }
-    let config = queue_config::config(asked, declare.durable && !declare.exclusive, &declare.arguments)?;
-    session.declare_queue(name, config, false).await?;
+    let config = queue_config::config(asked, &declare.arguments)?;
+    let (volatile, auto_delete) = (declare.exclusive || !declare.durable, declare.auto_delete);
+    let config = QueueConfig { volatile, auto_delete, ..config };
+    match declare.exclusive {
+        true => session.declare_owned_queue(name, config, false).await?,
+        false => session.declare_queue(name, config, false).await?,
+    };
     Ok(())
 }
 
@@ -176,10 +182,33 @@ fn check_replicated(entity: &str, declare: &Declare<'_>) -> Result<(), Fault> {
     }
 }
 
+/// Checks that no other connection holds a queue, and if it is declared again, that it is as exclusive as before. It counts as used.
+fn check_held(session: &Session, name: &str, have: &Found, exclusive: Option<bool>) -> Result<(), Fault> {
+    let owned = match have {
+        Found::Queue(queue) => queue.owned,
+        Found::Stream(_) => false,
+    };
+    if exclusive.is_some_and(|exclusive| exclusive != owned) {
+        return Err(Kind::Queue.locked(session, name));
+    }
+    match have {
+        Found::Queue(_) => session.use_queue(name).map(drop).map_err(|error| fault(session, name, error)),
+        Found::Stream(_) => Ok(()),
+    }
+}
+
+fn fault(session: &Session, name: &str, error: DeclareError) -> Fault {
+    match error {
+        DeclareError::Held { .. } => Kind::Queue.locked(session, name),
+        DeclareError::NotFound { .. } => Kind::Queue.missing(session, name),
+        error => error.into(),
+    }
+}
+
 fn check_same(session: &Session, name: &str, have: &Found, declare: &Declare<'_>) -> Result<(), Fault> {
     let entity = Kind::Queue.named(session, name);
     let (durable, auto_delete, kept) = match have {
-        Found::Queue(queue) => (!queue.config.volatile, false, &queue.config.arguments),
+        Found::Queue(queue) => (!queue.config.volatile, queue.config.auto_delete, &queue.config.arguments),
         Found::Stream(topic) => (true, false, &topic.config.arguments),
     };
     arguments::same_flag(&entity, "durable", durable, declare.durable && !declare.exclusive)?;
@@ -201,7 +230,9 @@ fn server_name() -> String {
 pub(crate) fn passive(session: &Session, name: &str) -> Result<Declared, Fault> {
     let name = &*clean(name);
     Kind::Queue.may_any(session, name)?;
-    Ok(find(session, name)?.declared(name))
+    let have = find(session, name)?;
+    check_held(session, name, &have, None)?;
+    Ok(have.declared(name))
 }
 
 /// `queue.purge`. Gives how many messages went.
@@ -213,7 +244,7 @@ pub(crate) async fn purge(session: &Session, name: &str) -> Result<u32, Fault> {
     Kind::Queue.may(session, Action::Read, name)?;
     let entity = Kind::Queue.named(session, name);
     match find(session, name)? {
-        Found::Queue(_) => Ok(short(session.purge(name).await?)),
+        Found::Queue(_) => session.purge(name).await.map(short).map_err(|error| fault(session, name, error)),
         Found::Stream(_) => Err(Fault::not_implemented(format!("queue.purge not supported by stream queues {entity}"))),
     }
 }
@@ -226,9 +257,15 @@ pub(crate) async fn delete(session: &Session, name: &str, if_unused: bool, if_em
     let name = &*clean(name);
     Kind::Queue.may(session, Action::Configure, name)?;
     let result = match find(session, name) {
-        Ok(Found::Queue(_)) => session.delete_queue(name, if_unused, if_empty).await,
+        Ok(Found::Queue(_)) => {
+            let options = DeleteOptions { if_unused, if_empty, even_if_referenced: true };
+            session.delete_queue_with(name, options).await
+        }
         // RabbitMQ looks at neither condition for a stream.
-        Ok(Found::Stream(topic)) => internal(session)?.delete_topic(&topic.name, false).await.map(|()| 0),
+        Ok(Found::Stream(topic)) => {
+            let options = DeleteOptions { even_if_referenced: true, ..DeleteOptions::default() };
+            internal(session)?.delete_topic_with(&topic.name, options).await.map(|()| 0)
+        }
         Err(fault) if fault.code == NOT_FOUND => return Ok(0),
         Err(fault) => return Err(fault),
     };
@@ -239,7 +276,7 @@ pub(crate) async fn delete(session: &Session, name: &str, if_unused: bool, if_em
             let how = if if_empty && by.ends_with(" messages") { "not empty" } else { "in use" };
             Err(Fault::precondition_failed(format!("{} {how}", Kind::Queue.named(session, name))))
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(fault(session, name, error)),
     }
 }
 

@@ -14,7 +14,7 @@ const DELIVERY_LIMIT: i128 = 20;
 ///
 /// # Errors
 /// 406 for what cannot be done here.
-pub(super) fn config(of: QueueType, durable: bool, arguments: &Headers) -> Result<QueueConfig, Fault> {
+pub(super) fn config(of: QueueType, arguments: &Headers) -> Result<QueueConfig, Fault> {
     let number = |name: &str| get(arguments, name).and_then(integer).map(|number| clamp(number));
     let (max_messages, max_bytes) = (number("x-max-length"), number("x-max-length-bytes"));
     Ok(QueueConfig {
@@ -29,7 +29,6 @@ pub(super) fn config(of: QueueType, durable: bool, arguments: &Headers) -> Resul
         overflow: overflow(arguments, max_messages.or(max_bytes).is_some())?,
         max_messages,
         max_bytes,
-        volatile: !durable,
         arguments: keep(arguments)?,
         ..QueueConfig::default()
     })

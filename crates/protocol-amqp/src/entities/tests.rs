@@ -249,6 +249,45 @@ async fn a_queue_is_declared_again_only_as_it_is() {
 }
 
 #[tokio::test]
+async fn an_exclusive_queue_is_its_connections_alone_and_goes_with_it() {
+    let mine = session().with_owner();
+    let theirs = mine.with_owner();
+    let exclusive = queue::Declare { exclusive: true, ..queue("q") };
+    queue::declare(&mine, exclusive.clone()).await.unwrap();
+    queue::declare(&mine, exclusive.clone()).await.unwrap();
+    queue::passive(&mine, "q").unwrap();
+    let refusal = "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'q' in vhost '/'. It could be originally declared on \
+                   another connection or the exclusive property value does not match that of the original declaration.";
+    refused(queue::declare(&theirs, exclusive).await, 405, refusal);
+    refused(queue::passive(&theirs, "q"), 405, refusal);
+    refused(queue::purge(&theirs, "q").await, 405, refusal);
+    refused(queue::delete(&theirs, "q", false, false).await, 405, refusal);
+    exchange::declare(&mine, exchange("x", "fanout")).await.unwrap();
+    refused(binding::bind(&theirs, to_queue("q", "x", "")).await, 405, refusal);
+    binding::bind(&mine, to_queue("q", "x", "")).await.unwrap();
+    // Not declared as exclusive, it is another queue even to its own connection.
+    refused(queue::declare(&mine, queue("q")).await, 405, refusal);
+    mine.delete_owned().await.unwrap();
+    refused(queue::passive(&theirs, "q"), 404, "NOT_FOUND - no queue 'q' in vhost '/'");
+}
+
+#[tokio::test]
+async fn an_exchange_may_name_an_alternate_that_is_not_there_yet_and_goes_with_its_last_binding() {
+    let session = session();
+    let arguments = table(&[("alternate-exchange", Value::from("rest"))]);
+    let declare = exchange::Declare { arguments, auto_delete: true, ..exchange("x", "direct") };
+    exchange::declare(&session, declare).await.unwrap();
+    exchange::declare(&session, exchange("rest", "fanout")).await.unwrap();
+    queue::declare(&session, queue("q")).await.unwrap();
+    binding::bind(&session, to_queue("q", "rest", "")).await.unwrap();
+    assert_eq!(publish(&session, "x", "nobody", Headers::new()).await, 1);
+    exchange::delete(&session, "rest", false).await.unwrap();
+    binding::bind(&session, to_queue("q", "x", "k")).await.unwrap();
+    binding::unbind(&session, to_queue("q", "x", "k")).await.unwrap();
+    assert_eq!(exchange::check(&session, "x").unwrap_err().code, 404);
+}
+
+#[tokio::test]
 async fn a_server_named_queue_has_a_name_like_rabbitmqs() {
     let session = session();
     let declared = queue::declare(&session, queue("")).await.unwrap();
