@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// Largest frame that is offered to a client, and taken before a connection has agreed on less, in bytes. RabbitMQ's default.
 pub const FRAME_MAX: u32 = 131_072;
-/// Smallest frame size that a client may ask for (specification, `frame-min-size`), in bytes.
-pub const FRAME_MIN: u32 = 8_192;
+/// Smallest frame size that a client may ask for (specification, `frame-min-size`), in bytes. RabbitMQ 4.1 asks for 8,192; clients of before do not know.
+pub const FRAME_MIN: u32 = 4_096;
 /// Most channels of a connection.
 pub const CHANNEL_MAX: u16 = 2_047;
 /// Heartbeat that is offered to a client, in seconds.

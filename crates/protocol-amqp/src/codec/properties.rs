@@ -4,7 +4,7 @@ use bytes::{Buf, BufMut, Bytes};
 use types::Headers;
 
 use super::method::{BASIC, short};
-use super::table::{read_table, seconds, to_seconds, write_short, write_table};
+use super::table::{read_table, write_short, write_table};
 use crate::fault::Fault;
 
 /// The bit of each property in a content header.
@@ -41,7 +41,8 @@ pub(crate) struct Properties {
     pub(crate) reply_to: Option<Bytes>,
     pub(crate) expiration: Option<Bytes>,
     pub(crate) message_id: Option<Bytes>,
-    pub(crate) timestamp: Option<types::Timestamp>,
+    /// Seconds since 1970.
+    pub(crate) timestamp: Option<u64>,
     pub(crate) kind: Option<Bytes>,
     pub(crate) user_id: Option<Bytes>,
     pub(crate) app_id: Option<Bytes>,
@@ -92,7 +93,7 @@ fn properties(flags: u16, payload: &mut Bytes) -> Result<Properties, Fault> {
     found.expiration = text(flag::EXPIRATION, payload)?;
     found.message_id = text(flag::MESSAGE_ID, payload)?;
     if has(flag::TIMESTAMP) {
-        found.timestamp = Some(seconds(payload.try_get_u64().map_err(|_| malformed())?));
+        found.timestamp = Some(payload.try_get_u64().map_err(|_| malformed())?);
     }
     found.kind = text(flag::TYPE, payload)?;
     found.user_id = text(flag::USER_ID, payload)?;
@@ -135,7 +136,7 @@ pub(crate) fn write(size: u64, properties: &Properties, out: &mut Vec<u8>) {
     text(&mut flags, flag::MESSAGE_ID, &properties.message_id, out);
     if let Some(time) = properties.timestamp {
         flags |= flag::TIMESTAMP;
-        out.put_u64(to_seconds(time));
+        out.put_u64(time);
     }
     text(&mut flags, flag::TYPE, &properties.kind, out);
     text(&mut flags, flag::USER_ID, &properties.user_id, out);
@@ -150,7 +151,7 @@ pub(crate) fn write(size: u64, properties: &Properties, out: &mut Vec<u8>) {
 mod tests {
     use amq_protocol::frame::parsing::parse_content_header;
     use amq_protocol::protocol::BasicProperties;
-    use types::{Timestamp, Value};
+    use types::Value;
 
     use super::*;
 
@@ -167,7 +168,7 @@ mod tests {
             reply_to: text("r"),
             expiration: text("60000"),
             message_id: text("m"),
-            timestamp: Some(Timestamp(1_700_000_000_000)),
+            timestamp: Some(1_700_000_000),
             kind: text("order.created"),
             user_id: text("guest"),
             app_id: text("shop"),
