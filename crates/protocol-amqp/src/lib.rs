@@ -4,3 +4,4 @@ mod codec;
 mod entities;
 mod fault;
 mod limits;
+mod registry;
