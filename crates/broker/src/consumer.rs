@@ -76,13 +76,14 @@ impl Consumer {
 
     /// Takes nothing any more, and counts as a consumer no longer, but keeps what it has until that is settled or the consumer is dropped.
     /// Once this is ready, a queue that goes with its last consumer is gone, if this was the last one.
-    pub async fn retire(&mut self) {
+    pub fn retire(&mut self) -> impl Future<Output = ()> + Send + use<> {
         if !std::mem::replace(&mut self.retired, true) {
             // What it took and did not get yet goes back.
             self.pending = None;
             self.queue.lock(self.session.now()).retire(self.id);
-            self.session.broker().let_abandoned_go(vec![Arc::clone(&self.queue)]).await;
         }
+        let (session, queue) = (self.session.clone(), Arc::clone(&self.queue));
+        async move { session.broker().let_abandoned_go(vec![queue]).await }
     }
 
     /// The queue's name.

@@ -11,6 +11,7 @@ mod fault;
 mod flags;
 mod limits;
 mod message;
+mod registry;
 mod serve;
 mod stream;
 mod targets;

@@ -23,13 +23,13 @@ pub(super) const DELIVERY_COUNT: &str = "x-delivery-count";
 const STREAM_OFFSET: &str = "x-stream-offset";
 
 /// A message for a consumer.
-pub(super) struct Item {
-    pub(super) message: Arc<Message>,
-    pub(super) receipt: Option<Receipt>,
-    pub(super) redelivered: bool,
-    pub(super) attempt: u32,
+pub(crate) struct Item {
+    pub(crate) message: Arc<Message>,
+    pub(crate) receipt: Option<Receipt>,
+    pub(crate) redelivered: bool,
+    pub(crate) attempt: u32,
     /// Its place, if it is a stream's.
-    pub(super) offset: Option<u64>,
+    pub(crate) offset: Option<u64>,
 }
 
 /// Why a consumer gets nothing more.

@@ -36,7 +36,6 @@ use self::handshake::{Refused, Terms};
 use self::operations::Operation;
 use self::publishing::Publishing;
 use self::settling::Settling;
-pub(crate) use self::delivering::Item;
 use self::timers::Timers;
 use self::wire::{Lost, Wire};
 use crate::app::App;
@@ -47,6 +46,8 @@ use crate::fault::{Fault, Scope};
 use crate::limits::{FRAMES_A_TURN, HANDSHAKE_TIMEOUT, MAX_SETTLING};
 use crate::targets::Targets;
 use crate::unsettled::ConsumerKey;
+
+pub(crate) use self::delivering::Item;
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(app: App, socket: Connection, peer: PeerInfo, drain: Drain) {

@@ -1,5 +1,7 @@
 //! Queues, streams among them.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use broker::access::Action;
@@ -9,7 +11,8 @@ use broker::{DeclareError, DeleteOptions, PublishTo, Session};
 use types::Headers;
 
 use super::names::{Kind, clean, internal};
-use super::queue_arguments::{self as checks, QUEUE_TYPE, QueueType};
+pub(crate) use super::queue_arguments::QueueType;
+use super::queue_arguments::{self as checks, QUEUE_TYPE};
 use super::{arguments, queue_config, stream};
 use crate::fault::Fault;
 
@@ -70,6 +73,11 @@ pub(crate) fn queue_type(config: &QueueConfig) -> QueueType {
         Some("quorum") => QueueType::Quorum,
         _ => QueueType::Classic,
     }
+}
+
+/// How long a delivery of it may stay without an acknowledgement, if it says so.
+pub(crate) fn consumer_timeout(config: &QueueConfig) -> Option<Duration> {
+    config.arguments.get("x-consumer-timeout")?.as_u64().map(Duration::from_millis)
 }
 
 /// Messages of a stream.
