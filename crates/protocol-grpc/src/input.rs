@@ -66,7 +66,7 @@ pub(crate) fn publish_options(options: Option<g::PublishOptions>) -> Result<Publ
         Some(producer) => Some(ProducerStamp { id: producer.id, epoch: producer.epoch, sequence: producer.sequence }),
     };
     let durability = durability("options.durability", options.durability)?;
-    Ok(PublishOptions { expect, producer, partition: options.partition, durability })
+    Ok(PublishOptions { expect, producer, partition: options.partition, durability, partial: false })
 }
 
 /// Messages of a publish that takes all or none.

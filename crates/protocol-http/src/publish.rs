@@ -190,7 +190,13 @@ pub(crate) fn options(query: &PublishQuery) -> Result<PublishOptions, Failure> {
         }
         _ => return Err(Failure::invalid("producer_id", "producer_id and producer_sequence go together")),
     };
-    Ok(PublishOptions { expect, producer, partition: query.partition, durability: query.durability.map(durability_to) })
+    Ok(PublishOptions {
+        expect,
+        producer,
+        partition: query.partition,
+        durability: query.durability.map(durability_to),
+        partial: false,
+    })
 }
 
 /// Reads the messages of a request, in whichever of the forms its content type and headers say.
