@@ -18,4 +18,4 @@ mod targets;
 mod unsettled;
 
 pub use app::AmqpOptions;
-pub use serve::{Amqp, serve};
+pub use serve::{ALPN, Amqp, serve};

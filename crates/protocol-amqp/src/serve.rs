@@ -8,6 +8,9 @@ use net::{Drain, Listener};
 use crate::app::{AmqpOptions, App};
 use crate::connection;
 
+/// The application protocols that a TLS listener offers: AMQP has none.
+pub const ALPN: &[&[u8]] = &[];
+
 /// The protocol over a broker. Cheap to clone.
 #[derive(Clone)]
 pub struct Amqp {

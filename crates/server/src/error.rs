@@ -15,6 +15,12 @@ pub enum StartError {
     /// Certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A listener that is there for TLS has no certificate.
+    #[error("{flag}: TLS needs a certificate and its key: set --tls-cert and --tls-key, or {flag} off")]
+    NoCertificate {
+        /// The flag.
+        flag: &'static str,
+    },
     /// The data directory cannot be had.
     #[error("--data: {0}")]
     Disk(#[from] log::FileDiskError),

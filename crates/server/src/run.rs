@@ -41,10 +41,12 @@ async fn serve(config: &Config, ready: impl FnOnce(&Server)) -> Result<Ended, St
         started = Server::start(config) => started?,
         () = signals.next() => return Ok(Ended::AtOnce),
     };
+    let amqp = server.amqp_urls().join(" ");
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         http = server.http_url().as_deref().unwrap_or("off"),
         grpc = server.grpc_url().as_deref().unwrap_or("off"),
+        amqp = if amqp.is_empty() { "off" } else { &amqp },
         data = %config.data.display(),
         "ready"
     );

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use broker::{Broker, BrokerOptions};
 use net::{ClientCertificates, Drain, Drained, Listener, ListenerOptions, TlsFiles, TlsStore};
+use protocol_amqp::{Amqp, AmqpOptions};
 use protocol_grpc::{Grpc, GrpcOptions};
 use protocol_http::HttpOptions;
 use protocol_http::webhook::{PushOptions, Pusher};
@@ -19,6 +20,8 @@ use crate::{Metrics, StartError, engine, first_user};
 /// The listeners' settings, as errors name them.
 const HTTP_FLAG: &str = "--http";
 const GRPC_FLAG: &str = "--grpc";
+const AMQP_FLAG: &str = "--amqp";
+const AMQPS_FLAG: &str = "--amqps";
 
 /// A running server.
 pub struct Server {
@@ -26,6 +29,7 @@ pub struct Server {
     drain: Drain,
     http: Option<(SocketAddr, bool)>,
     grpc: Option<(SocketAddr, bool)>,
+    amqp: Vec<(SocketAddr, bool)>,
     tasks: Vec<JoinHandle<()>>,
     pusher: Pusher,
     shutdown_limit: Duration,
@@ -42,9 +46,22 @@ impl Server {
         let grpc_tls = tls(config, protocol_grpc::ALPN)?;
         let http = listener(config, &config.http, "http", HTTP_FLAG, http_tls.clone()).await?;
         let grpc = listener(config, &config.grpc, "grpc", GRPC_FLAG, grpc_tls.clone()).await?;
+        let amqps_tls = tls(config, protocol_amqp::ALPN)?;
+        if amqps_tls.is_none() && config.amqps != Listen::Off {
+            return Err(StartError::NoCertificate { flag: AMQPS_FLAG });
+        }
+        let amqp = listener(config, &config.amqp, "amqp", AMQP_FLAG, None).await?;
+        let amqps = listener(config, &config.amqps, "amqps", AMQPS_FLAG, amqps_tls.clone()).await?;
         let place = |listener: &Option<Listener>| listener.as_ref().map(|bound| (bound.local_addr(), bound.is_tls()));
         let (http_address, grpc_address) = (place(&http), place(&grpc));
-        let beyond = [(HTTP_FLAG, http_address), (GRPC_FLAG, grpc_address)].into_iter().find_map(|(flag, place)| {
+        let (amqp_address, amqps_address) = (place(&amqp), place(&amqps));
+        let places = [
+            (HTTP_FLAG, http_address),
+            (GRPC_FLAG, grpc_address),
+            (AMQP_FLAG, amqp_address),
+            (AMQPS_FLAG, amqps_address),
+        ];
+        let beyond = places.into_iter().find_map(|(flag, place)| {
             place.map(|(address, _)| (flag, address)).filter(|(_, address)| !address.ip().is_loopback())
         });
 
@@ -58,14 +75,18 @@ impl Server {
             clock: Arc::clone(&clock),
         };
         let pusher = Pusher::start(broker.clone(), push);
-        for store in [http_tls, grpc_tls].into_iter().flatten() {
+        for store in [http_tls, grpc_tls, amqps_tls].into_iter().flatten() {
             tasks.push(tokio::spawn(store.watch(drain.clone())));
         }
-        let named = [("http", &http), ("grpc", &grpc)].into_iter();
+        let named = [("http", &http), ("grpc", &grpc), ("amqp", &amqp), ("amqps", &amqps)].into_iter();
         let counts: Vec<_> = named.filter_map(|(name, listener)| Some((name, listener.as_ref()?.counts()))).collect();
         if let Some(listener) = grpc {
             let grpc = Grpc::new(broker.clone(), GrpcOptions::new(Arc::clone(&clock)));
             tasks.push(tokio::spawn(protocol_grpc::serve(listener, grpc, drain.clone())));
+        }
+        let protocol = Amqp::new(broker.clone(), AmqpOptions::new(Arc::clone(&clock)));
+        for listener in [amqp, amqps].into_iter().flatten() {
+            tasks.push(tokio::spawn(protocol_amqp::serve(listener, protocol.clone(), drain.clone())));
         }
         if let Some(listener) = http {
             let metrics = Metrics::new(broker.clone(), Arc::clone(&clock), counts, config.metrics_max_entities);
@@ -74,7 +95,8 @@ impl Server {
             tasks.push(tokio::spawn(protocol_http::serve(listener, router, drain.clone())));
         }
         let shutdown_limit = config.shutdown_limit;
-        Ok(Self { broker, drain, http: http_address, grpc: grpc_address, tasks, pusher, shutdown_limit })
+        let amqp = [amqp_address, amqps_address].into_iter().flatten().collect();
+        Ok(Self { broker, drain, http: http_address, grpc: grpc_address, amqp, tasks, pusher, shutdown_limit })
     }
 
     /// Where the HTTP API is, if it is on.
@@ -87,6 +109,12 @@ impl Server {
     #[must_use]
     pub fn grpc_url(&self) -> Option<String> {
         self.grpc.map(|(address, tls)| format!("{}://{address}", if tls { "grpcs" } else { "grpc" }))
+    }
+
+    /// Where AMQP listens: without TLS, then with it.
+    #[must_use]
+    pub fn amqp_urls(&self) -> Vec<String> {
+        self.amqp.iter().map(|(address, tls)| format!("{}://{address}", if *tls { "amqps" } else { "amqp" })).collect()
     }
 
     /// The broker, for what runs in the same process.

@@ -102,6 +102,10 @@ settings! {
     "http" "HOST:PORT" http: Listen = Listen::default_http();
     /// Where the gRPC API listens, or `off`. Port 0 lets the system choose; the line on standard output says which.
     "grpc" "HOST:PORT" grpc: Listen = Listen::default_grpc();
+    /// Where AMQP 0-9-1 listens, or `off`. Port 0 lets the system choose; the line on standard output says which. Without TLS, whatever `tls` says.
+    "amqp" "HOST:PORT" amqp: Listen = Listen::default_amqp();
+    /// Where AMQP 0-9-1 over TLS listens, or `off`, which it is unless it is asked for: RabbitMQ's own port is 5671. Needs `tls.cert` and `tls.key`.
+    "amqps" "HOST:PORT" amqps: Listen = Listen::Off;
     /// Open connections of a listener; one more is closed at once.
     "max_connections" "COUNT" max_connections: usize = net::limits::DEFAULT_MAX_CONNECTIONS;
     /// Listen beyond this machine although there are no users, so that everybody who reaches the port may do everything.

@@ -50,6 +50,11 @@ impl Listen {
     pub(super) fn default_grpc() -> Self {
         "127.0.0.1:7071".parse().map_or(Self::Off, Self::At)
     }
+
+    /// AMQP's own place: loopback, port 5672.
+    pub(super) fn default_amqp() -> Self {
+        "127.0.0.1:5672".parse().map_or(Self::Off, Self::At)
+    }
 }
 
 impl SettingValue for Listen {
