@@ -37,6 +37,7 @@ impl Session {
         let id = change.meta.new_id();
         let binding = router_binding(&self.space.entities.read(), id, &config)?;
         let topic = self.space.topic(&config.topic).ok_or_else(|| Self::not_found("topic", &config.topic))?;
+        self.may_bind_with(&config.topic, &binding.filter)?;
         let router = super::topics::router_kind(&topic.definition().config.router);
         check(&router, &binding.filter, binding.weight).map_err(|error| invalid(&error))?;
         if !self.is_volatile_target(&config.target) {
@@ -69,6 +70,9 @@ impl Session {
         self.may(Action::Read, "topic", &config.topic)?;
         let (kind, name) = named(&config.target);
         self.may(Action::Write, kind, name)?;
+        if let Ok(filter) = config.filter.clone().try_into() {
+            self.may_bind_with(&config.topic, &filter)?;
+        }
         change.record(MetaRecord::DeleteBinding { id: id.0 });
         let _held = change.commit(self.shared()).await?;
         let mut entities = self.space.entities.write();
