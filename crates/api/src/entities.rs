@@ -53,6 +53,8 @@ open! {
         pub max_publish_rate: Option<u64>,
         /// Largest message body, in bytes.
         pub max_body_bytes: Option<u64>,
+        /// Long-lived connections: WebSockets, and those of protocols that have no others.
+        pub max_connections: Option<u64>,
     }
 }
 
@@ -360,15 +362,22 @@ pub enum GroupStart {
     Latest,
 }
 
-/// An operator's policy: for all names that fit, defaults (for what a definition leaves open) and overrides (whatever it says).
+/// A policy: for all names that fit, defaults (for what a definition leaves open), overrides (whatever it says) and bounds (the lowest of
+/// all that is said holds).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyConfig {
-    /// Name pattern: `*` stands for any run of characters.
+    /// Name pattern: `*` stands for any run of characters; `regex:` begins a regular expression, which fits any part of a name.
     pub pattern: String,
     /// What it applies to.
     pub applies_to: PolicyScope,
-    /// Of several that fit, the highest wins, as a whole; the oldest among equals.
+    /// Only to those whose `arguments` have, of each name here, one of these values; `null` stands for an argument that is missing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub only_arguments: BTreeMap<String, Vec<serde_json::Value>>,
+    /// Whose policy it is. One of each layer applies to an entity.
+    #[serde(default, skip_serializing_if = "is_open")]
+    pub layer: PolicyLayer,
+    /// Of several of a layer that fit, the highest wins, as a whole; the oldest among equals.
     #[serde(default)]
     pub priority: i32,
     /// For what definitions leave open.
@@ -377,6 +386,41 @@ pub struct PolicyConfig {
     /// Whatever definitions say.
     #[serde(default)]
     pub overrides: PolicyValues,
+    /// No more than this, whatever definitions and other policies say.
+    #[serde(default, skip_serializing_if = "is_open")]
+    pub bounds: PolicyBounds,
+    /// What a protocol keeps with the policy and shows again; the broker does not read it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub arguments: BTreeMap<String, serde_json::Value>,
+}
+
+/// Whose policy it is. Each layer has its own names; where both say something that cannot be merged, the operator's holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyLayer {
+    /// Of those who use the namespace.
+    #[default]
+    User,
+    /// Of those who run the broker.
+    Operator,
+}
+
+open! {
+    /// The most that a policy allows of a queue. Where several bounds, or a bound and a setting, speak of the same, the lowest holds.
+    pub struct PolicyBounds {
+        /// See [`QueueConfig`].
+        pub ttl_ms: Option<u64>,
+        /// See [`QueueConfig`].
+        pub max_messages: Option<u64>,
+        /// See [`QueueConfig`].
+        pub max_bytes: Option<u64>,
+        /// See [`QueueConfig`].
+        #[schema(minimum = 1)]
+        pub expires_ms: Option<u64>,
+        /// See [`Retry`].
+        #[schema(minimum = 1)]
+        pub max_attempts: Option<u32>,
+    }
 }
 
 /// What a policy applies to.
@@ -457,6 +501,36 @@ pub struct DeleteQuery {
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
+    /// Names that start so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Names after this one: the `next` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// At most so many; 1000 if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 10_000)]
+    pub limit: Option<u32>,
+}
+
+/// The query of a policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PolicyQuery {
+    /// Of which layer it is; `user` if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer: Option<PolicyLayer>,
+}
+
+/// The query of the list of policies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PoliciesQuery {
+    /// Those of this layer; of `user` if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer: Option<PolicyLayer>,
     /// Names that start so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,

@@ -64,6 +64,9 @@ pub struct Namespace {
     pub queues: u64,
     /// Bytes of waiting and retained messages.
     pub stored_bytes: u64,
+    /// Long-lived connections: WebSockets, and those of protocols that have no others.
+    #[serde(default)]
+    pub connections: u64,
 }
 
 /// A topic.
@@ -81,6 +84,9 @@ pub struct Topic {
     /// Its policy, if one fits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
+    /// Its operator's policy, if one fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator_policy: Option<String>,
     /// Its partitions' logs; none without a log.
     pub partitions: Vec<Partition>,
     /// Bindings from it.
@@ -125,6 +131,9 @@ pub struct Queue {
     /// Its policy, if one fits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
+    /// Its operator's policy, if one fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator_policy: Option<String>,
     /// What it holds.
     pub depth: QueueDepth,
     /// Counters since the start.

@@ -22,6 +22,24 @@ pub struct UserChange {
     /// Tags.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<String>>,
+    /// May log in from a loopback address only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loopback_only: Option<bool>,
+    /// Bounds on what it may hold at a time; all of them, as given here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<UserLimits>,
+}
+
+/// Bounds on what a user may hold at a time, in all namespaces together. A missing one is no bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UserLimits {
+    /// Long-lived connections: WebSockets, and those of protocols that have no others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u64>,
+    /// Channels, where a protocol's connections carry several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_channels: Option<u64>,
 }
 
 impl std::fmt::Debug for UserChange {
@@ -31,11 +49,13 @@ impl std::fmt::Debug for UserChange {
             .field("admin", &self.admin)
             .field("permissions", &self.permissions)
             .field("tags", &self.tags)
+            .field("loopback_only", &self.loopback_only)
+            .field("limits", &self.limits)
             .finish()
     }
 }
 
-/// Name patterns (`*` stands for any run of characters) of what may be configured, written and read. Nothing by default.
+/// Name patterns (`*` stands for any run of characters; `regex:` begins a regular expression, which fits any part) of what may be configured, written and read. Nothing by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Permissions {
@@ -44,6 +64,20 @@ pub struct Permissions {
     /// Publish.
     pub write: Vec<String>,
     /// Consume, read, bind from.
+    pub read: Vec<String>,
+    /// By topic that filters by subject patterns: which of its subjects, where not all.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub subjects: BTreeMap<String, SubjectPermissions>,
+}
+
+/// Which subjects of a topic, as name patterns in which `{username}`, `{namespace}` and `{client_id}` stand for those of the session.
+/// Nothing by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SubjectPermissions {
+    /// Subjects to publish to.
+    pub write: Vec<String>,
+    /// Subject patterns to bind with, as they are written.
     pub read: Vec<String>,
 }
 
@@ -62,6 +96,18 @@ pub struct User {
     pub permissions: BTreeMap<String, Permissions>,
     /// Tags.
     pub tags: Vec<String>,
+    /// Whether it may log in from a loopback address only.
+    #[serde(default)]
+    pub loopback_only: bool,
+    /// Bounds on what it may hold at a time.
+    #[serde(default)]
+    pub limits: UserLimits,
+    /// Long-lived connections that it holds now.
+    #[serde(default)]
+    pub connections: u64,
+    /// Channels that it holds now.
+    #[serde(default)]
+    pub channels: u64,
 }
 
 /// An API token, without its secret.

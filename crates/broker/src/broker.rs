@@ -1,5 +1,6 @@
 //! The broker: what every session shares.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -126,26 +127,36 @@ impl Broker {
         self.shared.log.close();
     }
 
-    /// Checks credentials. A password that was not checked lately costs tens of milliseconds of CPU: call it off the runtime's workers.
+    /// Checks credentials of a caller whose address is not known. A password that was not checked lately costs tens of milliseconds of CPU:
+    /// call it off the runtime's workers.
     ///
     /// # Errors
     /// [`AccessError::Unauthenticated`].
     pub fn authenticate(&self, credentials: &Credentials) -> Result<Principal, AccessError> {
-        self.shared.users.authenticate(credentials, self.shared.clock.now())
+        self.authenticate_from(credentials, None)
     }
 
-    /// As [`authenticate`](Self::authenticate), for a task that must not be held up: a password that was not checked lately costs tens of
-    /// milliseconds of hashing.
+    /// As [`authenticate`](Self::authenticate), for a caller at this address. A user who may log in from a loopback address only is let in
+    /// from nowhere else, and not from an address that is not known.
+    ///
+    /// # Errors
+    /// [`AccessError::Unauthenticated`], whatever was wrong; the reason is in the log where the secret was right.
+    pub fn authenticate_from(&self, credentials: &Credentials, peer: Option<IpAddr>) -> Result<Principal, AccessError> {
+        self.shared.users.authenticate_from(credentials, peer, self.shared.clock.now())
+    }
+
+    /// As [`authenticate_from`](Self::authenticate_from), for a task that must not be held up: a password that was not checked lately costs
+    /// tens of milliseconds of hashing.
     ///
     /// # Errors
     /// See [`AccessError`].
-    pub async fn login(&self, credentials: Credentials) -> Result<Principal, AccessError> {
+    pub async fn login(&self, credentials: Credentials, peer: Option<IpAddr>) -> Result<Principal, AccessError> {
         if !matches!(credentials, Credentials::Password { .. }) {
-            return self.authenticate(&credentials);
+            return self.authenticate_from(&credentials, peer);
         }
         let broker = self.clone();
         // The check itself does not panic, so that this fails only while the runtime ends.
-        let checked = tokio::task::spawn_blocking(move || broker.authenticate(&credentials)).await;
+        let checked = tokio::task::spawn_blocking(move || broker.authenticate_from(&credentials, peer)).await;
         checked.unwrap_or(Err(AccessError::Busy))
     }
 
@@ -169,7 +180,7 @@ impl Broker {
         Ok(Session::new(self.clone(), principal.clone(), space))
     }
 
-    fn grants(&self, by: &Principal, namespace: &str) -> Result<Grants, AccessError> {
+    pub(crate) fn grants(&self, by: &Principal, namespace: &str) -> Result<Grants, AccessError> {
         if by.expires().is_some_and(|end| end <= self.shared.clock.now().wall) {
             return Err(AccessError::Unauthenticated);
         }
@@ -206,7 +217,7 @@ impl Broker {
         let existing = self.shared.namespaces.read().get(name).cloned();
         let (id, declared) = match &existing {
             Some(space) if *space.config() == config => {
-                return Ok((Declared::Unchanged, space.info()));
+                return Ok((Declared::Unchanged, space.info(&self.shared)));
             }
             Some(space) => (space.id, Declared::Updated),
             None => (change.meta.new_id(), Declared::Created),
@@ -230,7 +241,7 @@ impl Broker {
             }
         };
         self.shared.changed();
-        Ok((declared, space.info()))
+        Ok((declared, space.info(&self.shared)))
     }
 
     /// Deletes a namespace and all it holds, users' permissions in it included. `default` cannot be deleted.
@@ -305,7 +316,7 @@ impl Broker {
         for space in spaces {
             let grants = self.grants(by, &space.name)?;
             if grants.sees_namespace() {
-                visible.push(space.info());
+                visible.push(space.info(&self.shared));
             }
         }
         Ok(visible)

@@ -41,6 +41,8 @@ pub struct Quota {
     pub max_publish_rate: Option<u64>,
     /// Largest message body, in bytes.
     pub max_body_bytes: Option<u64>,
+    /// Long-lived connections: those of protocols that hold a [`ConnectionGuard`](crate::ConnectionGuard).
+    pub max_connections: Option<u64>,
 }
 
 /// When a publish is confirmed.
@@ -348,14 +350,21 @@ pub enum GroupStart {
     Latest,
 }
 
-/// An operator's policy: for all names that fit, defaults (for what a definition leaves open) and overrides (whatever it says).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A policy: for all names that fit, defaults (for what a definition leaves open), overrides (whatever it says) and bounds (the lowest
+/// of all that is said holds).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PolicyConfig {
-    /// Name pattern: `*` stands for any run of characters.
+    /// [Name pattern](crate::access::NamePattern).
     pub pattern: String,
     /// What it applies to.
     pub applies_to: PolicyScope,
-    /// Of several that fit, the highest wins, as a whole; the oldest among equals.
+    /// Only to those whose `arguments` have, of each name here, one of these values; `null` stands for an argument that is missing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub only_arguments: BTreeMap<String, Vec<serde_json::Value>>,
+    /// Whose policy it is. One of each layer applies to an entity.
+    #[serde(default, skip_serializing_if = "PolicyLayer::is_user")]
+    pub layer: PolicyLayer,
+    /// Of several of a layer that fit, the highest wins, as a whole; the oldest among equals.
     #[serde(default)]
     pub priority: i32,
     /// For what definitions leave open.
@@ -364,10 +373,16 @@ pub struct PolicyConfig {
     /// Whatever definitions say.
     #[serde(default)]
     pub overrides: PolicyValues,
+    /// No more than this, whatever definitions and other policies say.
+    #[serde(default, skip_serializing_if = "PolicyBounds::is_empty")]
+    pub bounds: PolicyBounds,
+    /// What a protocol keeps with the policy and shows again; the broker does not read it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub arguments: BTreeMap<String, serde_json::Value>,
 }
 
 /// What a policy applies to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PolicyScope {
     /// Queues.
@@ -375,7 +390,52 @@ pub enum PolicyScope {
     /// Topics.
     Topics,
     /// Both.
+    #[default]
     All,
+}
+
+/// Whose policy it is. Each layer has its own names, and one policy of each applies to an entity; where both say something that cannot
+/// be merged, the operator's holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyLayer {
+    /// Of those who use the namespace.
+    #[default]
+    User,
+    /// Of those who run the broker.
+    Operator,
+}
+
+impl PolicyLayer {
+    /// Whether it is the layer that is meant when none is named.
+    #[must_use]
+    pub fn is_user(&self) -> bool {
+        *self == Self::User
+    }
+}
+
+/// The most that a policy allows of a queue. Where several bounds, or a bound and a setting, speak of the same, the lowest holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicyBounds {
+    /// See [`QueueConfig::ttl_ms`].
+    pub ttl_ms: Option<Millis>,
+    /// See [`QueueConfig::max_messages`].
+    pub max_messages: Option<u64>,
+    /// See [`QueueConfig::max_bytes`].
+    pub max_bytes: Option<u64>,
+    /// See [`QueueConfig::expires_ms`].
+    pub expires_ms: Option<Millis>,
+    /// See [`RetryConfig::max_attempts`].
+    pub max_attempts: Option<u32>,
+}
+
+impl PolicyBounds {
+    /// Whether it bounds nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The settings that a policy can give. Those of queues are ignored for topics and the other way round.
@@ -428,6 +488,30 @@ pub struct UserConfig {
     pub permissions: BTreeMap<String, Permissions>,
     /// For protocols: RabbitMQ's tags and the like.
     pub tags: Vec<String>,
+    /// May log in from a loopback address only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub loopback_only: bool,
+    /// Bounds on what the user may hold at a time.
+    #[serde(skip_serializing_if = "UserLimits::is_empty")]
+    pub limits: UserLimits,
+}
+
+/// Bounds on what a user may hold at a time, in all namespaces together. `None` is no bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UserLimits {
+    /// Long-lived connections.
+    pub max_connections: Option<u64>,
+    /// Channels: what several users of one connection share it as, where a protocol has that.
+    pub max_channels: Option<u64>,
+}
+
+impl UserLimits {
+    /// Whether there is no bound.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A verifier of a secret; the secret itself is never kept.
@@ -439,6 +523,16 @@ pub enum CredentialRecord {
     Argon2 {
         /// The PHC string.
         phc: String,
+    },
+    /// A password, as other systems hash it: once, with the salt before it. It is taken over with a user who comes from there, and
+    /// replaced by the first password that is set here.
+    SaltedHash {
+        /// Which hash.
+        algorithm: HashAlgorithm,
+        /// The salt, base64.
+        salt: String,
+        /// The hash of salt and password, base64.
+        hash: String,
     },
     /// An API token: `ph_<id>_<secret>`.
     Token {
@@ -453,11 +547,32 @@ pub enum CredentialRecord {
     },
 }
 
+/// A hash that other systems keep passwords by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HashAlgorithm {
+    /// SHA-256.
+    Sha256,
+    /// SHA-512.
+    Sha512,
+}
+
+impl CredentialRecord {
+    /// Whether it is a password's. A user has one at most.
+    #[must_use]
+    pub fn is_password(&self) -> bool {
+        matches!(self, Self::Argon2 { .. } | Self::SaltedHash { .. })
+    }
+}
+
 impl fmt::Debug for CredentialRecord {
     /// Leaves out the hashes: whoever has one can try passwords at their leisure.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Argon2 { .. } => f.debug_struct("Argon2").finish_non_exhaustive(),
+            Self::SaltedHash { algorithm, .. } => {
+                f.debug_struct("SaltedHash").field("algorithm", algorithm).finish_non_exhaustive()
+            }
             Self::Token { id, description, expires_at, .. } => f
                 .debug_struct("Token")
                 .field("id", id)
@@ -468,7 +583,7 @@ impl fmt::Debug for CredentialRecord {
     }
 }
 
-/// Name patterns (`*` stands for any run of characters) of what may be configured, written and read. Nothing by default.
+/// [Name patterns](crate::access::NamePattern) of what may be configured, written and read. Nothing by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Permissions {
@@ -477,5 +592,20 @@ pub struct Permissions {
     /// Publish.
     pub write: Vec<String>,
     /// Consume, read, bind from.
+    pub read: Vec<String>,
+    /// By topic: which of its subjects, where not all. For topics whose bindings filter by subject patterns
+    /// ([`RouterConfig::Subject`]); it restricts what `write` and `read` permit, and permits nothing itself.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub subjects: BTreeMap<String, SubjectPermissions>,
+}
+
+/// Which subjects of a topic a user may publish to and bind with: [name patterns](crate::access::NamePattern), in which `{username}`,
+/// `{namespace}` and `{client_id}` stand for those of the session. Nothing by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SubjectPermissions {
+    /// Subjects to publish to.
+    pub write: Vec<String>,
+    /// Subject patterns to bind with, as they are written.
     pub read: Vec<String>,
 }

@@ -55,6 +55,23 @@ pub enum AccessError {
     NoSuchNamespace(String),
 }
 
+/// A place was not given.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuotaError {
+    /// See [`AccessError`].
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// All places are taken.
+    #[error("{limit} is reached: {value} allowed; close others first")]
+    Reached {
+        /// The bound's name, and whose it is.
+        limit: &'static str,
+        /// Its value.
+        value: u64,
+    },
+}
+
 /// A backup was not made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -8,6 +8,7 @@ mod backup;
 pub mod bounds;
 mod broker;
 pub mod codec;
+mod connections;
 mod consumer;
 pub mod dedup;
 pub mod defaults;
@@ -48,10 +49,11 @@ pub mod webhook_target;
 pub use access::{Credentials, Principal};
 pub use backup::{Backup, BackupHistory};
 pub use broker::{Broker, BrokerMetrics, BrokerOptions};
+pub use connections::{ChannelGuard, ConnectionGuard};
 pub use consumer::{Consumer, ConsumerOptions};
 pub use errors::{
-    AccessError, BackupError, ConsumeError, DeclareError, PublishError, ReplayError, RequestError, SettleError,
-    StorageError,
+    AccessError, BackupError, ConsumeError, DeclareError, PublishError, QuotaError, ReplayError, RequestError,
+    SettleError, StorageError,
 };
 pub use live::{Inbox, LiveSubscription};
 pub use receipt::{BadReceipt, Receipt};
@@ -59,4 +61,4 @@ pub use session::{
     DeclareTopic, DeleteOptions, Expect, ExpectOf, ProducerStamp, PublishOptions, PublishTo, Publishes, Read,
     ReadAnswer, Receive, Redrive, Session, Started,
 };
-pub use users::{UserChange, UserInfo};
+pub use users::{StoredPassword, UserChange, UserInfo};

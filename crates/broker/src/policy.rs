@@ -1,20 +1,26 @@
-//! Operators' policies, and what holds in the end.
+//! Policies, and what holds in the end.
 //!
-//! Of one setting, the first that says something holds: the policy's override, the definition, the policy's default, the
-//! namespace (for durability and the largest body), [`crate::defaults`]. One policy applies to an entity, as a whole.
+//! Of one setting, the first that says something holds: an override, the definition, a policy's default, the namespace (for
+//! durability and the largest body), [`crate::defaults`]. One policy of each layer applies to an entity, as a whole; of two overrides or
+//! two defaults the operator's holds. No bound of either may be passed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use types::limits::MAX_IN_FLIGHT;
 
 use crate::access::NamePattern;
 use crate::defaults;
 use crate::definitions::{
-    BreakerConfig, DeadLetterConfig, DurabilityConfig, Millis, NamespaceConfig, OverflowConfig, PolicyConfig,
-    PolicyScope, PolicyValues, QueueConfig, RetentionConfig, RetryConfig, TopicConfig,
+    BreakerConfig, DeadLetterConfig, DurabilityConfig, Millis, NamespaceConfig, OverflowConfig, PolicyBounds,
+    PolicyConfig, PolicyLayer, PolicyScope, PolicyValues, QueueConfig, RetentionConfig, RetryConfig, TopicConfig,
 };
 use crate::queue::{BreakerRules, Overflow, QueueRules, RetryRules};
+
+/// What a protocol keeps with an entity.
+type Arguments = BTreeMap<String, serde_json::Value>;
 
 /// A namespace's policies, in the order in which they are tried.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +58,8 @@ pub struct ResolvedQueue {
     pub expires: Option<Duration>,
     /// When a publish to it, and an acknowledgement, is confirmed.
     pub durability: DurabilityConfig,
+    /// The operator's policy that had a say, if one fits.
+    pub operator_policy: Option<String>,
     /// The policy that had a say, if one fits.
     pub policy: Option<String>,
 }
@@ -69,6 +77,8 @@ pub struct ResolvedTopic {
     pub durability: DurabilityConfig,
     /// Largest message body, in bytes.
     pub max_body_bytes: u64,
+    /// The operator's policy that had a say, if one fits.
+    pub operator_policy: Option<String>,
     /// The policy that had a say, if one fits.
     pub policy: Option<String>,
 }
@@ -88,22 +98,33 @@ impl Policies {
         Self { ordered }
     }
 
-    /// The policy for this entity: the one of the highest priority that fits, the oldest among equals.
+    /// The policy of a layer for this entity: the one of the highest priority that fits, the oldest among equals.
     #[must_use]
-    pub fn choose(&self, target: PolicyTarget, name: &str) -> Option<(&str, &PolicyConfig)> {
+    pub fn choose(
+        &self,
+        layer: PolicyLayer,
+        target: PolicyTarget,
+        name: &str,
+        arguments: &BTreeMap<String, serde_json::Value>,
+    ) -> Option<(&str, &PolicyConfig)> {
         let applies = |scope: PolicyScope| match scope {
             PolicyScope::All => true,
             PolicyScope::Queues => target == PolicyTarget::Queue,
             PolicyScope::Topics => target == PolicyTarget::Topic,
         };
-        let fits = |policy: &&Policy| applies(policy.config.applies_to) && policy.pattern.matches(name);
+        let fits = |policy: &&Policy| {
+            policy.config.layer == layer
+                && applies(policy.config.applies_to)
+                && has_arguments(&policy.config, arguments)
+                && policy.pattern.matches(name)
+        };
         self.ordered.iter().find(fits).map(|policy| (policy.name.as_str(), &policy.config))
     }
 }
 
-/// The first of override, definition and default that says something.
-fn first<T: Clone>(over: &Option<T>, own: &Option<T>, default: &Option<T>) -> Option<T> {
-    over.as_ref().or(own.as_ref()).or(default.as_ref()).cloned()
+/// Whether an entity has the arguments that a policy is for.
+fn has_arguments(policy: &PolicyConfig, arguments: &Arguments) -> bool {
+    policy.only_arguments.iter().all(|(name, values)| values.contains(arguments.get(name).unwrap_or(&Value::Null)))
 }
 
 /// A time span of which 0 says "none".
@@ -111,7 +132,19 @@ fn span_or_none(ms: Option<Millis>) -> Option<Duration> {
     ms.filter(|ms| *ms > 0).map(Duration::from_millis)
 }
 
-static NO_VALUES: PolicyValues = PolicyValues {
+static NO_POLICY: PolicyConfig = PolicyConfig {
+    pattern: String::new(),
+    applies_to: PolicyScope::All,
+    only_arguments: BTreeMap::new(),
+    layer: PolicyLayer::User,
+    priority: 0,
+    defaults: NO_VALUES,
+    overrides: NO_VALUES,
+    bounds: PolicyBounds { ttl_ms: None, max_messages: None, max_bytes: None, expires_ms: None, max_attempts: None },
+    arguments: BTreeMap::new(),
+};
+
+const NO_VALUES: PolicyValues = PolicyValues {
     lease_ms: None,
     retry: None,
     dead_letter: None,
@@ -130,40 +163,97 @@ static NO_VALUES: PolicyValues = PolicyValues {
     max_body_bytes: None,
 };
 
-/// The chosen policy's name, overrides and defaults.
-fn values_of<'a>(chosen: Option<(&str, &'a PolicyConfig)>) -> (Option<String>, &'a PolicyValues, &'a PolicyValues) {
-    match chosen {
-        Some((name, policy)) => (Some(name.to_owned()), &policy.overrides, &policy.defaults),
-        None => (None, &NO_VALUES, &NO_VALUES),
+/// The policies that have a say, if any fit.
+struct Chosen<'a> {
+    operator_name: Option<String>,
+    user_name: Option<String>,
+    operator: &'a PolicyConfig,
+    user: &'a PolicyConfig,
+}
+
+impl<'a> Chosen<'a> {
+    fn of(policies: &'a Policies, target: PolicyTarget, name: &str, arguments: &Arguments) -> Self {
+        let [operator, user] =
+            [PolicyLayer::Operator, PolicyLayer::User].map(|layer| policies.choose(layer, target, name, arguments));
+        Self {
+            operator_name: operator.map(|(name, _)| name.to_owned()),
+            user_name: user.map(|(name, _)| name.to_owned()),
+            operator: operator.map_or(&NO_POLICY, |(_, policy)| policy),
+            user: user.map_or(&NO_POLICY, |(_, policy)| policy),
+        }
+    }
+
+    /// What is said of a setting, the strongest first.
+    fn stated<'b, T>(&'b self, own: &'b Option<T>, field: impl Fn(&PolicyValues) -> &Option<T>) -> [Option<&'b T>; 5] {
+        [
+            field(&self.operator.overrides).as_ref(),
+            field(&self.user.overrides).as_ref(),
+            own.as_ref(),
+            field(&self.operator.defaults).as_ref(),
+            field(&self.user.defaults).as_ref(),
+        ]
+    }
+
+    /// The first that is said of a setting.
+    fn first<T: Clone>(&self, own: &Option<T>, field: impl Fn(&PolicyValues) -> &Option<T>) -> Option<T> {
+        self.stated(own, field).into_iter().flatten().next().cloned()
+    }
+
+    /// The lowest of a setting and what bounds it.
+    fn bounded<T: Ord>(&self, stated: Option<T>, bound: impl Fn(&PolicyBounds) -> Option<T>) -> Option<T> {
+        let bounds = [bound(&self.operator.bounds), bound(&self.user.bounds)];
+        bounds.into_iter().chain([stated]).flatten().min()
     }
 }
 
 /// What holds for the queue of this name.
 #[must_use]
 pub fn resolve_queue(name: &str, own: &QueueConfig, policies: &Policies, namespace: &NamespaceConfig) -> ResolvedQueue {
-    let (policy, over, default) = values_of(policies.choose(PolicyTarget::Queue, name));
-    let stated_dead_letter = first(&over.dead_letter, &own.dead_letter, &default.dead_letter);
+    let chosen = Chosen::of(policies, PolicyTarget::Queue, name, &own.arguments);
+    let stated_dead_letter = chosen.first(&own.dead_letter, |values| &values.dead_letter);
     let nowhere_by_default = stated_dead_letter.is_none() && defaults::dead_letter(name) == DeadLetterConfig::None;
     let dead_letter = stated_dead_letter.unwrap_or_else(|| defaults::dead_letter(name));
     // Nothing is dropped because of a default: without a place to go by default, there is no last attempt by default.
     let default_attempts = if nowhere_by_default { 0 } else { defaults::MAX_ATTEMPTS };
-    let retry = [&over.retry, &own.retry, &default.retry];
-    let lease_ms = first(&over.lease_ms, &own.lease_ms, &default.lease_ms);
-    let breaker = first(&over.breaker, &own.breaker, &default.breaker)
+    let durability = match chosen.first(&own.durability, |values| &values.durability) {
+        _ if own.volatile => DurabilityConfig::Memory,
+        stated => stated.or(namespace.durability).unwrap_or(DurabilityConfig::Fsync),
+    };
+    let expires = span_or_none(chosen.first(&own.expires_ms, |values| &values.expires_ms));
+    ResolvedQueue {
+        rules: queue_rules(own, &chosen, default_attempts, dead_letter != DeadLetterConfig::None),
+        dead_letter,
+        dedup_window: span_or_none(chosen.first(&own.dedup_window_ms, |values| &values.dedup_window_ms)),
+        expires: chosen.bounded(expires, |bounds| span_or_none(bounds.expires_ms)),
+        durability,
+        operator_policy: chosen.operator_name,
+        policy: chosen.user_name,
+    }
+}
+
+fn queue_rules(own: &QueueConfig, chosen: &Chosen<'_>, default_attempts: u32, has_dead_letter: bool) -> QueueRules {
+    let mut retry = resolve_retry(chosen.stated(&own.retry, |values| &values.retry), default_attempts);
+    retry.max_attempts = chosen.bounded(retry.max_attempts, |bounds| bounds.max_attempts);
+    let lease_ms = chosen.first(&own.lease_ms, |values| &values.lease_ms);
+    let breaker = chosen
+        .first(&own.breaker, |values| &values.breaker)
         .or_else(|| own.webhook.as_ref().map(|_| defaults::PUSH_BREAKER));
-    let rules = QueueRules {
+    let ttl_ms = chosen.bounded(chosen.first(&own.ttl_ms, |values| &values.ttl_ms), |bounds| bounds.ttl_ms);
+    let max_messages = chosen.first(&own.max_messages, |values| &values.max_messages);
+    let max_bytes = chosen.first(&own.max_bytes, |values| &values.max_bytes);
+    QueueRules {
         lease: lease_ms.map_or(Some(defaults::LEASE), |ms| span_or_none(Some(ms))),
-        retry: resolve_retry(retry.map(Option::as_ref), default_attempts),
-        has_dead_letter: dead_letter != DeadLetterConfig::None,
+        retry,
+        has_dead_letter,
         keyed: own.keyed.unwrap_or(false),
         priority_levels: own.priority_levels.unwrap_or(defaults::PRIORITY_LEVELS).max(1),
         // A message that may live 0 ms is one that is taken at once or not at all, which is not the same as no bound.
-        ttl: first(&over.ttl_ms, &own.ttl_ms, &default.ttl_ms).map(Duration::from_millis),
-        delay: span_or_none(first(&over.delay_ms, &own.delay_ms, &default.delay_ms)),
-        single_active: first(&over.single_active, &own.single_active, &default.single_active).unwrap_or(false),
-        max_messages: first(&over.max_messages, &own.max_messages, &default.max_messages),
-        max_bytes: first(&over.max_bytes, &own.max_bytes, &default.max_bytes),
-        overflow: match first(&over.overflow, &own.overflow, &default.overflow) {
+        ttl: ttl_ms.map(Duration::from_millis),
+        delay: span_or_none(chosen.first(&own.delay_ms, |values| &values.delay_ms)),
+        single_active: chosen.first(&own.single_active, |values| &values.single_active).unwrap_or(false),
+        max_messages: chosen.bounded(max_messages, |bounds| bounds.max_messages),
+        max_bytes: chosen.bounded(max_bytes, |bounds| bounds.max_bytes),
+        overflow: match chosen.first(&own.overflow, |values| &values.overflow) {
             Some(OverflowConfig::DropOldest) => Overflow::DropOldest,
             Some(OverflowConfig::Reject) | None => Overflow::Reject,
         },
@@ -171,24 +261,12 @@ pub fn resolve_queue(name: &str, own: &QueueConfig, policies: &Policies, namespa
         window: defaults::WINDOW,
         window_bytes: defaults::WINDOW_BYTES,
         max_in_flight: MAX_IN_FLIGHT,
-    };
-    let durability = match first(&over.durability, &own.durability, &default.durability) {
-        _ if own.volatile => DurabilityConfig::Memory,
-        stated => stated.or(namespace.durability).unwrap_or(DurabilityConfig::Fsync),
-    };
-    ResolvedQueue {
-        rules,
-        dead_letter,
-        dedup_window: span_or_none(first(&over.dedup_window_ms, &own.dedup_window_ms, &default.dedup_window_ms)),
-        expires: span_or_none(first(&over.expires_ms, &own.expires_ms, &default.expires_ms)),
-        durability,
-        policy,
     }
 }
 
 /// Merges retry settings field by field; `stated` has the strongest first.
-fn resolve_retry(stated: [Option<&RetryConfig>; 3], default_attempts: u32) -> RetryRules {
-    fn pick<T>(stated: &[Option<&RetryConfig>; 3], field: impl Fn(&RetryConfig) -> Option<T>) -> Option<T> {
+fn resolve_retry(stated: [Option<&RetryConfig>; 5], default_attempts: u32) -> RetryRules {
+    fn pick<T>(stated: &[Option<&RetryConfig>; 5], field: impl Fn(&RetryConfig) -> Option<T>) -> Option<T> {
         stated.iter().flatten().find_map(|retry| field(retry))
     }
     let attempts = pick(&stated, |retry| retry.max_attempts).unwrap_or(default_attempts);
@@ -217,19 +295,20 @@ fn breaker_rules(config: BreakerConfig) -> BreakerRules {
 /// What holds for the topic of this name.
 #[must_use]
 pub fn resolve_topic(name: &str, own: &TopicConfig, policies: &Policies, namespace: &NamespaceConfig) -> ResolvedTopic {
-    let (policy, over, default) = values_of(policies.choose(PolicyTarget::Topic, name));
-    let durability = first(&over.durability, &own.durability, &default.durability).or(namespace.durability);
-    let body = first(&over.max_body_bytes, &own.max_body_bytes, &default.max_body_bytes);
+    let chosen = Chosen::of(policies, PolicyTarget::Topic, name, &own.arguments);
+    let durability = chosen.first(&own.durability, |values| &values.durability).or(namespace.durability);
+    let body = chosen.first(&own.max_body_bytes, |values| &values.max_body_bytes);
     // The quota is a bound on what topics may allow, and what they allow if nothing else is said.
     let quota = namespace.quota.max_body_bytes;
     let body = body.or(quota).unwrap_or(defaults::MAX_BODY_BYTES).min(quota.unwrap_or(u64::MAX));
     ResolvedTopic {
-        retention: first(&over.retention, &own.retention, &default.retention),
-        dedup_window: span_or_none(first(&over.dedup_window_ms, &own.dedup_window_ms, &default.dedup_window_ms)),
-        alternate: first(&over.alternate, &own.alternate, &default.alternate),
+        retention: chosen.first(&own.retention, |values| &values.retention),
+        dedup_window: span_or_none(chosen.first(&own.dedup_window_ms, |values| &values.dedup_window_ms)),
+        alternate: chosen.first(&own.alternate, |values| &values.alternate),
         durability: durability.unwrap_or(DurabilityConfig::Fsync),
         max_body_bytes: body,
-        policy,
+        operator_policy: chosen.operator_name,
+        policy: chosen.user_name,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::access::Users;
 use crate::alarm::Alarm;
 use crate::backup::BackupHistory;
 use crate::broker::BrokerOptions;
+use crate::connections::Connections;
 use crate::definitions::{BindingConfig, DeadLetterConfig, NamespaceConfig};
 use crate::errors::StorageError;
 use crate::groups::GroupOwner;
@@ -58,6 +59,7 @@ pub(crate) struct Shared {
     /// Queues of all namespaces, for receipts.
     pub(crate) queues: RwLock<HashMap<EntityId, Arc<QueueOwner>>>,
     pub(crate) users: Users,
+    pub(crate) connections: Connections,
     pub(crate) memory: Arc<MemoryGauge>,
     /// Bounds what all queues hold in memory.
     pub(crate) windows: Arc<WindowBudget>,
@@ -194,7 +196,7 @@ impl Namespace {
         Arc::clone(&self.config.read())
     }
 
-    pub(crate) fn info(&self) -> NamespaceInfo {
+    pub(crate) fn info(&self, shared: &Shared) -> NamespaceInfo {
         let entities = self.entities.read();
         NamespaceInfo {
             id: self.id,
@@ -203,6 +205,7 @@ impl Namespace {
             topics: entities.topics.len() as u64,
             queues: entities.queues.len() as u64,
             stored_bytes: self.stored_bytes.load(Ordering::Relaxed),
+            connections: shared.connections.of_namespace(self.id),
         }
     }
 
@@ -246,6 +249,7 @@ impl Shared {
             namespaces: RwLock::default(),
             queues: RwLock::default(),
             users,
+            connections: Connections::default(),
             memory: Arc::new(MemoryGauge::new(options.memory_high_bytes)),
             windows: Arc::new(WindowBudget::new(options.windows_bytes)),
             alarm: Arc::default(),

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use types::check_name;
 
 use crate::access::{Principal, new_token};
-use crate::broker::Broker;
-use crate::definitions::{CredentialRecord, Permissions, UserConfig};
-use crate::errors::DeclareError;
+use crate::broker::{Broker, DEFAULT_NAMESPACE};
+use crate::definitions::{CredentialRecord, Permissions, UserConfig, UserLimits};
+use crate::errors::{AccessError, DeclareError};
 use crate::meta::MetaRecord;
 use crate::session::{Change, to_the_end};
 use crate::validate::validate_user;
@@ -30,6 +30,23 @@ pub struct UserInfo {
     pub permissions: BTreeMap<String, Permissions>,
     /// Tags.
     pub tags: Vec<String>,
+    /// Whether it may log in from a loopback address only.
+    pub loopback_only: bool,
+    /// Bounds on what it may hold at a time.
+    pub limits: UserLimits,
+    /// Long-lived connections that it holds now.
+    pub connections: u64,
+    /// Channels that it holds now.
+    pub channels: u64,
+}
+
+/// A change of what is kept of a user's password, where the password itself is not known.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StoredPassword {
+    /// This record, which is a password's: from an export, or from another system.
+    Record(CredentialRecord),
+    /// None: no password lets the user in any more.
+    None,
 }
 
 /// A change of a user; what is `None` stays.
@@ -37,21 +54,30 @@ pub struct UserInfo {
 pub struct UserChange {
     /// A new password.
     pub password: Option<String>,
+    /// In place of `password`, where that is not known.
+    pub stored_password: Option<StoredPassword>,
     /// May do everything.
     pub admin: Option<bool>,
     /// Permissions, by namespace; `None` inside removes them.
     pub permissions: Vec<(String, Option<Permissions>)>,
     /// Tags.
     pub tags: Option<Vec<String>>,
+    /// May log in from a loopback address only.
+    pub loopback_only: Option<bool>,
+    /// Bounds on what it may hold at a time, all of them.
+    pub limits: Option<UserLimits>,
 }
 
 impl fmt::Debug for UserChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UserChange")
             .field("password", &self.password.as_ref().map(|_| "..."))
+            .field("stored_password", &self.stored_password)
             .field("admin", &self.admin)
             .field("permissions", &self.permissions)
             .field("tags", &self.tags)
+            .field("loopback_only", &self.loopback_only)
+            .field("limits", &self.limits)
             .finish()
     }
 }
@@ -64,9 +90,15 @@ impl Broker {
     pub async fn put_user(&self, by: &Principal, name: &str, change: UserChange) -> Result<Declared, DeclareError> {
         check_name(name)?;
         self.require_admin(by, "users")?;
-        let password = match change.password.clone() {
-            Some(password) => Some(self.hash(password).await?),
-            None => None,
+        let password = match (change.password.clone(), change.stored_password.clone()) {
+            (Some(_), Some(_)) => {
+                return Err(invalid("stored_password", "give a password or what is stored of one, not both"));
+            }
+            (Some(password), None) => Some(StoredPassword::Record(self.hash(password).await?)),
+            (None, Some(StoredPassword::Record(record))) if !record.is_password() => {
+                return Err(invalid("stored_password", "this is no password's record"));
+            }
+            (None, stored) => stored,
         };
         let (broker, name) = (self.clone(), name.to_owned());
         to_the_end(async move { broker.put_user_now(&name, change, password).await }).await
@@ -94,17 +126,21 @@ impl Broker {
         &self,
         name: &str,
         change: UserChange,
-        password: Option<CredentialRecord>,
+        password: Option<StoredPassword>,
     ) -> Result<Declared, DeclareError> {
         let held = Change::begin(self.shared()).await;
         let before = self.shared().users.get(name);
         let mut config = before.clone().unwrap_or_default();
         if let Some(password) = password {
-            config.credentials.retain(|credential| !matches!(credential, CredentialRecord::Argon2 { .. }));
-            config.credentials.push(password);
+            config.credentials.retain(|credential| !credential.is_password());
+            if let StoredPassword::Record(record) = password {
+                config.credentials.push(record);
+            }
         }
         config.admin = change.admin.unwrap_or(config.admin);
         config.tags = change.tags.unwrap_or(config.tags);
+        config.loopback_only = change.loopback_only.unwrap_or(config.loopback_only);
+        config.limits = change.limits.unwrap_or(config.limits);
         for (namespace, permissions) in change.permissions {
             match permissions {
                 Some(permissions) => config.permissions.insert(namespace, permissions),
@@ -194,7 +230,49 @@ impl Broker {
     /// See [`DeclareError`].
     pub fn users(&self, by: &Principal) -> Result<Vec<UserInfo>, DeclareError> {
         self.require_admin(by, "users")?;
-        Ok(self.shared().users.list().into_iter().map(user_info).collect())
+        Ok(self.shared().users.list().into_iter().map(|user| self.user_info(user)).collect())
+    }
+
+    /// The caller's own user: its permissions in each namespace, its tags, what it holds. `None` for an anonymous caller.
+    ///
+    /// # Errors
+    /// [`AccessError::Unauthenticated`] if the caller is nobody any more.
+    pub fn own_user(&self, by: &Principal) -> Result<Option<UserInfo>, AccessError> {
+        self.grants(by, DEFAULT_NAMESPACE)?;
+        let config = by.name().and_then(|name| Some((name.to_owned(), self.shared().users.get(name)?)));
+        Ok(config.map(|user| self.user_info(user)))
+    }
+
+    /// All users as they are defined, with what is kept of their secrets, by name: for an export that another broker, or this one, takes
+    /// back. Administrators only.
+    ///
+    /// # Errors
+    /// See [`DeclareError`].
+    pub fn user_definitions(&self, by: &Principal) -> Result<Vec<(String, UserConfig)>, DeclareError> {
+        self.require_admin(by, "users")?;
+        Ok(self.shared().users.list())
+    }
+
+    fn user_info(&self, (name, config): (String, UserConfig)) -> UserInfo {
+        let token = |credential: &CredentialRecord| match credential {
+            CredentialRecord::Token { id, description, expires_at, .. } => {
+                Some((id.clone(), description.clone(), *expires_at))
+            }
+            CredentialRecord::Argon2 { .. } | CredentialRecord::SaltedHash { .. } => None,
+        };
+        let held = self.shared().connections.of_user(&name);
+        UserInfo {
+            name,
+            admin: config.admin,
+            has_password: config.credentials.iter().any(CredentialRecord::is_password),
+            tokens: config.credentials.iter().filter_map(token).collect(),
+            permissions: config.permissions,
+            tags: config.tags,
+            loopback_only: config.loopback_only,
+            limits: config.limits,
+            connections: held.connections,
+            channels: held.channels,
+        }
     }
 
     /// Makes an API token; the whole token is shown only here. `expires_at` in milliseconds since 1970.
@@ -255,7 +333,6 @@ impl Broker {
 
 /// From the first user on nobody is let in who is not a user: it must be able to log in, and to make others.
 fn check_first_user(config: &UserConfig) -> Result<(), DeclareError> {
-    let invalid = |field: &str, why: &str| DeclareError::Invalid { field: field.to_owned(), why: why.to_owned() };
     if !config.admin {
         return Err(invalid("admin", "the first user must be an administrator, or nobody could administer the broker"));
     }
@@ -265,19 +342,6 @@ fn check_first_user(config: &UserConfig) -> Result<(), DeclareError> {
     Ok(())
 }
 
-fn user_info((name, config): (String, UserConfig)) -> UserInfo {
-    let token = |credential: &CredentialRecord| match credential {
-        CredentialRecord::Token { id, description, expires_at, .. } => {
-            Some((id.clone(), description.clone(), *expires_at))
-        }
-        CredentialRecord::Argon2 { .. } => None,
-    };
-    UserInfo {
-        name,
-        admin: config.admin,
-        has_password: config.credentials.iter().any(|credential| matches!(credential, CredentialRecord::Argon2 { .. })),
-        tokens: config.credentials.iter().filter_map(token).collect(),
-        permissions: config.permissions,
-        tags: config.tags,
-    }
+fn invalid(field: &str, why: &str) -> DeclareError {
+    DeclareError::Invalid { field: field.to_owned(), why: why.to_owned() }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use types::{EntityId, Message, MessageId, Offset, Timestamp};
 
 use crate::definitions::{
-    BindingConfig, GroupConfig, NamespaceConfig, PolicyConfig, QueueConfig, RetentionConfig, TopicConfig, WebhookConfig,
+    BindingConfig, GroupConfig, NamespaceConfig, PolicyConfig, PolicyLayer, QueueConfig, RetentionConfig, TopicConfig,
+    WebhookConfig,
 };
 use crate::queue::{QueueDepth, QueueRules};
 use crate::receipt::Receipt;
@@ -37,6 +38,8 @@ pub struct NamespaceInfo {
     pub queues: u64,
     /// Bytes of waiting and retained messages.
     pub stored_bytes: u64,
+    /// Long-lived connections that hold a [`ConnectionGuard`](crate::ConnectionGuard).
+    pub connections: u64,
 }
 
 /// A topic.
@@ -52,6 +55,8 @@ pub struct TopicInfo {
     pub retention: Option<RetentionConfig>,
     /// Its policy, if one fits.
     pub policy: Option<String>,
+    /// Its operator's policy, if one fits.
+    pub operator_policy: Option<String>,
     /// Its partitions' logs; empty without a log.
     pub partitions: Vec<PartitionInfo>,
     /// Bindings from it.
@@ -98,6 +103,8 @@ pub struct QueueInfo {
     pub expires: Option<Duration>,
     /// Its policy, if one fits.
     pub policy: Option<String>,
+    /// Its operator's policy, if one fits.
+    pub operator_policy: Option<String>,
     /// Depth.
     pub depth: QueueDepth,
     /// Counters since the start.
@@ -239,6 +246,14 @@ pub struct PolicyInfo {
     pub name: String,
     /// Definition.
     pub config: PolicyConfig,
+}
+
+impl PolicyInfo {
+    /// Whether it is the one of this name in this layer.
+    #[must_use]
+    pub fn is(&self, layer: PolicyLayer, name: &str) -> bool {
+        self.config.layer == layer && self.name == name
+    }
 }
 
 /// What became of one published message.

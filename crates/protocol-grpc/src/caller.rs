@@ -20,9 +20,10 @@ impl Caller {
     /// See [`broker::AccessError`].
     pub(crate) async fn of<T>(app: &App, request: &Request<T>) -> Result<Self, Failure> {
         let authorization = request.metadata().get("authorization").map(|value| value.as_encoded_bytes());
-        let client_cn = request.extensions().get::<PeerInfo>().and_then(|peer| peer.client_cn.clone());
-        let credentials = Credentials::of_request(authorization, client_cn.as_deref())?;
-        Ok(Self { principal: app.broker.login(credentials).await?, drain: drain(request.extensions()) })
+        let peer = request.extensions().get::<PeerInfo>();
+        let credentials = Credentials::of_request(authorization, peer.and_then(|peer| peer.client_cn.as_deref()))?;
+        let address = peer.map(|peer| peer.addr.ip());
+        Ok(Self { principal: app.broker.login(credentials, address).await?, drain: drain(request.extensions()) })
     }
 
     /// A session of the caller in a namespace.

@@ -1,9 +1,10 @@
 //! Who is asking, and in which namespace.
 
-use api::{Permissions, TokenInfo};
+use api::{Permissions, SubjectPermissions, TokenInfo, UserLimits};
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use broker::definitions as b;
 use broker::{Credentials, Principal, Session};
 use net::PeerInfo;
 
@@ -21,9 +22,10 @@ impl FromRequestParts<App> for Known {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
         let authorization = parts.headers.get(AUTHORIZATION).map(|value| value.as_bytes());
-        let client_cn = parts.extensions.get::<PeerInfo>().and_then(|peer| peer.client_cn.as_deref());
-        let credentials = Credentials::of_request(authorization, client_cn)?;
-        Ok(Self(app.broker.login(credentials).await?))
+        let peer = parts.extensions.get::<PeerInfo>();
+        let credentials = Credentials::of_request(authorization, peer.and_then(|peer| peer.client_cn.as_deref()))?;
+        let address = peer.map(|peer| peer.addr.ip());
+        Ok(Self(app.broker.login(credentials, address).await?))
     }
 }
 
@@ -52,22 +54,41 @@ pub(crate) fn user(info: broker::UserInfo) -> api::User {
             .collect(),
         permissions: info.permissions.into_iter().map(|(namespace, given)| (namespace, permissions(given))).collect(),
         tags: info.tags,
+        loopback_only: info.loopback_only,
+        limits: UserLimits { max_connections: info.limits.max_connections, max_channels: info.limits.max_channels },
+        connections: info.connections,
+        channels: info.channels,
     }
 }
 
-fn permissions(given: broker::definitions::Permissions) -> Permissions {
-    Permissions { configure: given.configure, write: given.write, read: given.read }
+fn permissions(given: b::Permissions) -> Permissions {
+    let subjects = |(topic, given): (String, b::SubjectPermissions)| {
+        (topic, SubjectPermissions { write: given.write, read: given.read })
+    };
+    Permissions {
+        configure: given.configure,
+        write: given.write,
+        read: given.read,
+        subjects: given.subjects.into_iter().map(subjects).collect(),
+    }
 }
 
 /// A change of a user as the broker takes it.
 pub(crate) fn user_change(change: api::UserChange) -> broker::UserChange {
-    let permissions = |given: Permissions| broker::definitions::Permissions {
+    let subjects = |(topic, given): (String, SubjectPermissions)| {
+        (topic, b::SubjectPermissions { write: given.write, read: given.read })
+    };
+    let permissions = |given: Permissions| b::Permissions {
         configure: given.configure,
         write: given.write,
         read: given.read,
+        subjects: given.subjects.into_iter().map(subjects).collect(),
     };
+    let limits =
+        |given: UserLimits| b::UserLimits { max_connections: given.max_connections, max_channels: given.max_channels };
     broker::UserChange {
         password: change.password,
+        stored_password: None,
         admin: change.admin,
         permissions: change
             .permissions
@@ -75,5 +96,7 @@ pub(crate) fn user_change(change: api::UserChange) -> broker::UserChange {
             .map(|(namespace, given)| (namespace, given.map(permissions)))
             .collect(),
         tags: change.tags,
+        loopback_only: change.loopback_only,
+        limits: change.limits.map(limits),
     }
 }

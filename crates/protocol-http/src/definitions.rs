@@ -38,10 +38,12 @@ same_words!(durability_to, durability_from: Durability <=> DurabilityConfig { Fs
 same_words!(overflow_to, overflow_from: Overflow <=> OverflowConfig { Reject, DropOldest });
 same_words!(format_to, format_from: WebhookFormat <=> WebhookFormat { Native, CloudeventsBinary, CloudeventsStructured });
 same_words!(start_to, start_from: GroupStart <=> GroupStart { Earliest, Latest });
+same_words!(layer_to, layer_from: PolicyLayer <=> PolicyLayer { User, Operator });
 same_words!(scope_to, scope_from: PolicyScope <=> PolicyScope { Queues, Topics, All });
 
 both_ways!(quota_to, quota_from: Quota <=> Quota {
-    max_topics, max_queues, max_bindings, max_stored_bytes, max_publish_rate, max_body_bytes |
+    max_topics, max_queues, max_bindings, max_stored_bytes, max_publish_rate, max_body_bytes,
+    max_connections |
 });
 both_ways!(namespace_to, namespace_from: NamespaceConfig <=> NamespaceConfig {
     description |
@@ -85,8 +87,11 @@ both_ways!(values_to, values_from: PolicyValues <=> PolicyValues {
     durability via maybe(durability_to), maybe(durability_from);
     retention via maybe(retention_to), maybe(retention_from);
 });
+both_ways!(bounds_to, bounds_from: PolicyBounds <=> PolicyBounds { ttl_ms, max_messages, max_bytes, expires_ms, max_attempts | });
 both_ways!(policy_to, policy_from: PolicyConfig <=> PolicyConfig {
-    pattern, priority |
+    pattern, only_arguments, priority, arguments |
+    layer via layer_to, layer_from;
+    bounds via bounds_to, bounds_from;
     applies_to via scope_to, scope_from;
     defaults via values_to, values_from;
     overrides via values_to, values_from;
@@ -184,10 +189,10 @@ mod tests {
         let topic = r#"{"description":"d","router":{"consistent-hash":{"header":"h"}},"retention":{"max_age_ms":1,"max_bytes":2,"max_records":3,"compact":true,"tombstone_ms":4},"partitions":5,"alternate":"a","captures":["c"],"durability":"memory","key_index":true,"internal":true,"live":false,"dedup_window_ms":6,"max_body_bytes":7,"auto_delete":true,"volatile":true,"arguments":{"x":1}}"#;
         let read: api::TopicConfig = serde_json::from_str(topic).unwrap();
         assert_eq!(serde_json::to_string(&topic_from(topic_to(read))).unwrap(), topic);
-        let policy = r#"{"pattern":"p*","applies_to":"all","priority":1,"defaults":{"lease_ms":1,"retention":{"max_bytes":2}},"overrides":{"alternate":"x","max_body_bytes":3}}"#;
+        let policy = r#"{"pattern":"p*","applies_to":"all","only_arguments":{"x":[null,1]},"layer":"operator","priority":1,"defaults":{"lease_ms":1,"retention":{"max_bytes":2}},"overrides":{"alternate":"x","max_body_bytes":3},"bounds":{"ttl_ms":4,"max_messages":5,"max_bytes":6,"expires_ms":7,"max_attempts":8},"arguments":{"y":{"z":1}}}"#;
         let read: api::PolicyConfig = serde_json::from_str(policy).unwrap();
         assert_eq!(serde_json::to_string(&policy_from(policy_to(read))).unwrap(), policy);
-        let namespace = r#"{"description":"d","quota":{"max_topics":1,"max_queues":2,"max_bindings":3,"max_stored_bytes":4,"max_publish_rate":5,"max_body_bytes":6},"durability":"interval"}"#;
+        let namespace = r#"{"description":"d","quota":{"max_topics":1,"max_queues":2,"max_bindings":3,"max_stored_bytes":4,"max_publish_rate":5,"max_body_bytes":6,"max_connections":7},"durability":"interval"}"#;
         let read: api::NamespaceConfig = serde_json::from_str(namespace).unwrap();
         assert_eq!(serde_json::to_string(&namespace_from(namespace_to(read))).unwrap(), namespace);
     }

@@ -1,13 +1,13 @@
 //! Policies: set, list, show, delete.
 
-use api::{DeclaredOutcome, ListQuery, Page, Policy, PolicyConfig};
+use api::{DeclaredOutcome, ListQuery, Page, PoliciesQuery, Policy, PolicyConfig, PolicyQuery};
 use axum::http::StatusCode;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::caller::Caller;
-use crate::definitions::policy_to;
+use crate::definitions::{layer_to, policy_to};
 use crate::input::{Json, Path, Query};
 use crate::page::{page, status};
 use crate::problem::Failure;
@@ -17,13 +17,20 @@ pub(crate) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(put, show, delete))
 }
 
-/// Lists the policies, by name.
+/// Lists the policies of a layer, by name.
 #[utoipa::path(
-    get, path = "/v1/{ns}/policies", tag = "policies", params(ListQuery), operation_id = "list_policies",
+    get, path = "/v1/{ns}/policies", tag = "policies", params(PoliciesQuery), operation_id = "list_policies",
     responses((status = 200, description = "A page of policies", body = Page<Policy>)),
 )]
-async fn list(Caller(session): Caller, Query(query): Query<ListQuery>) -> Result<axum::Json<Page<Policy>>, Failure> {
-    page(&query, session.policies()?, |policy| &policy.name, views::policy)
+async fn list(
+    Caller(session): Caller,
+    Query(query): Query<PoliciesQuery>,
+) -> Result<axum::Json<Page<Policy>>, Failure> {
+    let layer = layer_to(query.layer.unwrap_or_default());
+    let mut policies = session.policies()?;
+    policies.retain(|policy| policy.config.layer == layer);
+    let query = ListQuery { prefix: query.prefix, after: query.after, limit: query.limit };
+    page(&query, policies, |policy| &policy.name, views::policy)
 }
 
 /// Makes or changes a policy.
@@ -45,11 +52,16 @@ async fn put(
 
 /// Shows a policy.
 #[utoipa::path(
-    get, path = "/v1/{ns}/policies/{policy}", tag = "policies", operation_id = "show_policy",
+    get, path = "/v1/{ns}/policies/{policy}", tag = "policies", params(PolicyQuery), operation_id = "show_policy",
     responses((status = 200, description = "The policy", body = Policy)),
 )]
-async fn show(Caller(session): Caller, Path((_, name)): Path<(String, String)>) -> Result<axum::Json<Policy>, Failure> {
-    let found = session.policies()?.into_iter().find(|policy| policy.name == name);
+async fn show(
+    Caller(session): Caller,
+    Path((_, name)): Path<(String, String)>,
+    Query(query): Query<PolicyQuery>,
+) -> Result<axum::Json<Policy>, Failure> {
+    let layer = layer_to(query.layer.unwrap_or_default());
+    let found = session.policies()?.into_iter().find(|policy| policy.is(layer, &name));
     found
         .map(|info| axum::Json(views::policy(info)))
         .ok_or_else(|| Failure::not_found(format!("there is no policy {name:?}")))
@@ -57,10 +69,14 @@ async fn show(Caller(session): Caller, Path((_, name)): Path<(String, String)>) 
 
 /// Deletes a policy.
 #[utoipa::path(
-    delete, path = "/v1/{ns}/policies/{policy}", tag = "policies", operation_id = "delete_policy",
+    delete, path = "/v1/{ns}/policies/{policy}", tag = "policies", params(PolicyQuery), operation_id = "delete_policy",
     responses((status = 204, description = "It is gone")),
 )]
-async fn delete(Caller(session): Caller, Path((_, name)): Path<(String, String)>) -> Result<StatusCode, Failure> {
-    session.delete_policy(&name).await?;
+async fn delete(
+    Caller(session): Caller,
+    Path((_, name)): Path<(String, String)>,
+    Query(query): Query<PolicyQuery>,
+) -> Result<StatusCode, Failure> {
+    session.delete_policy_of(layer_to(query.layer.unwrap_or_default()), &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }

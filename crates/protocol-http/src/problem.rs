@@ -8,8 +8,8 @@ use axum::response::{IntoResponse, Response};
 use broker::bounds::OutOfBounds;
 use broker::queue::{AttachError, LeaseError};
 use broker::{
-    AccessError, BackupError, ConsumeError, DeclareError, PublishError, ReplayError, RequestError, SettleError,
-    StorageError,
+    AccessError, BackupError, ConsumeError, DeclareError, PublishError, QuotaError, ReplayError, RequestError,
+    SettleError, StorageError,
 };
 
 /// An answer that is not the one hoped for.
@@ -153,6 +153,19 @@ impl From<DeclareError> for Failure {
             DeclareError::InUse { .. } => Self::new(409, "in-use", detail),
             DeclareError::Held { .. } => Self::new(423, "queue-held", detail),
             _ => Self::new(400, "not-declared", detail),
+        }
+    }
+}
+
+impl From<QuotaError> for Failure {
+    fn from(error: QuotaError) -> Self {
+        let detail = error.to_string();
+        match error {
+            QuotaError::Access(error) => error.into(),
+            QuotaError::Reached { limit, .. } => {
+                Self::new(429, "quota-reached", detail).limit(limit).retry_after(SHORTLY)
+            }
+            _ => Self::new(429, "quota-reached", detail).retry_after(SHORTLY),
         }
     }
 }

@@ -24,6 +24,7 @@ pub(crate) fn namespace(info: v::NamespaceInfo) -> api::Namespace {
         topics: info.topics,
         queues: info.queues,
         stored_bytes: info.stored_bytes,
+        connections: info.connections,
     }
 }
 
@@ -42,6 +43,7 @@ pub(crate) fn topic(info: v::TopicInfo) -> api::Topic {
         config: d::topic_from(info.config),
         retention: info.retention.map(d::retention_from),
         policy: info.policy,
+        operator_policy: info.operator_policy,
         partitions: (0..).zip(info.partitions).map(partition).collect(),
         bindings: info.bindings,
         published: info.published,
@@ -58,6 +60,7 @@ pub(crate) fn queue(info: v::QueueInfo) -> api::Queue {
         effective,
         config: d::queue_from(info.config),
         policy: info.policy,
+        operator_policy: info.operator_policy,
         depth: api::QueueDepth {
             ready: info.depth.ready,
             unread: info.depth.unread,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 pub use broker::UserChange;
-pub use broker::definitions::Permissions;
+pub use broker::definitions::{Permissions, SubjectPermissions, UserLimits};
 use broker::{Broker, BrokerOptions};
 use types::clock::SystemClock;
 

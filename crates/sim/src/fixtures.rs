@@ -206,8 +206,8 @@ pub(crate) fn any(rng: &mut Rng, have: &Definitions, users: bool) -> Change {
                 pattern: name(rng, &["plain", "k*", "*"]),
                 applies_to: PolicyScope::Queues,
                 priority: i32::from(rng.u8(0..3)),
-                defaults: PolicyValues::default(),
                 overrides,
+                ..PolicyConfig::default()
             };
             Change::Policy(name(rng, &["p", "q"]), Box::new(config))
         }

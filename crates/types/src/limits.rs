@@ -46,6 +46,18 @@ pub const MAX_PATTERN_WORDS: usize = 256;
 pub const MAX_ROUTE_TOPICS: usize = 256;
 /// Longest name pattern of a permission or policy, in bytes.
 pub const MAX_NAME_PATTERN_BYTES: usize = 1024;
+/// Longest name pattern that is a regular expression, in bytes: those of other systems list names.
+pub const MAX_REGEX_BYTES: usize = 16 * 1024;
+/// Most memory that a regular expression may take once it is compiled, in bytes.
+pub const MAX_REGEX_COMPILED_BYTES: usize = 1024 * 1024;
+/// Memory that a search with a regular expression keeps to be fast, in bytes; a search that needs more goes on slower.
+pub const REGEX_CACHE_BYTES: usize = 256 * 1024;
+/// Most topics of a namespace whose subjects are restricted for one user.
+pub const MAX_SUBJECT_PERMISSIONS: usize = 256;
+/// Longest client id of a session, in bytes.
+pub const MAX_CLIENT_ID_BYTES: usize = 4096;
+/// Longest salt of a password hash that comes from elsewhere, in bytes.
+pub const MAX_SALT_BYTES: usize = 64;
 /// Longest description, in bytes.
 pub const MAX_DESCRIPTION_BYTES: usize = 4096;
 /// Longest password, in bytes.

@@ -1,12 +1,20 @@
-//! Name patterns, as permissions and policies use them: `*` stands for any run of characters, the empty one included.
+//! Name patterns, as permissions and policies use them: `*` stands for any run of characters, the empty one included; or a regular
+//! expression.
 
 use std::fmt;
 
 use memchr::memmem::Finder;
-use types::limits::MAX_NAME_PATTERN_BYTES;
+use regex::Regex;
+use types::limits::{MAX_NAME_PATTERN_BYTES, MAX_REGEX_BYTES, MAX_REGEX_COMPILED_BYTES};
+
+use super::regexes::{REGEX_PREFIX, over_names};
 
 /// A pattern over names, such as `orders.*` or `*`. Everything but `*` stands for itself, and there is no escape: a `*` in a
 /// name is matched by the `*` of a pattern.
+///
+/// A pattern that begins with [`regex:`](REGEX_PREFIX) is a regular expression instead, in the syntax of the `regex` crate: that of
+/// Perl without look-around and back-references, which cannot be bounded in time. It fits a name if it fits any part of it; `^` and
+/// `$` tie it to the ends. An empty expression fits the empty name only. What it stands for is kept and shown as it was written.
 ///
 /// Matching takes time linear in the lengths of pattern and name, whatever they hold: each literal piece is looked for once,
 /// leftmost first, and never given back. That is right because the leftmost place leaves the most for the pieces after it.
@@ -24,6 +32,8 @@ enum Pieces {
     Exact,
     /// At least one wildcard. The searches between first and last are prepared once, for that takes longer than they do.
     Wild { prefix: Box<str>, middle: Box<[Finder<'static>]>, suffix: Box<str> },
+    /// A regular expression.
+    Regex(Regex),
 }
 
 /// Why a text is no name pattern.
@@ -45,6 +55,21 @@ pub enum NamePatternError {
         /// The place found.
         at: usize,
     },
+    /// See [`MAX_REGEX_BYTES`].
+    #[error("the regular expression has {len_bytes} bytes; at most {MAX_REGEX_BYTES} are allowed")]
+    RegexTooLong {
+        /// The length found.
+        len_bytes: usize,
+    },
+    /// See [`MAX_REGEX_COMPILED_BYTES`].
+    #[error("the regular expression takes more than {MAX_REGEX_COMPILED_BYTES} bytes of memory; repeat less in it")]
+    RegexTooBig,
+    /// It is none, or uses what is not supported.
+    #[error("the regular expression cannot be read: {why}")]
+    Regex {
+        /// What is wrong.
+        why: String,
+    },
 }
 
 impl NamePattern {
@@ -53,6 +78,9 @@ impl NamePattern {
     /// # Errors
     /// See [`NamePatternError`].
     pub fn new(text: &str) -> Result<Self, NamePatternError> {
+        if let Some(expression) = text.strip_prefix(REGEX_PREFIX) {
+            return Ok(Self { text: text.into(), pieces: Pieces::Regex(over_names(expression)?) });
+        }
         if text.is_empty() {
             return Err(NamePatternError::Empty);
         }
@@ -65,12 +93,13 @@ impl NamePattern {
         Ok(Self { text: text.into(), pieces: Pieces::of(text) })
     }
 
-    /// Whether the pattern covers the whole of `name`.
+    /// Whether the pattern fits `name`: covers the whole of it, or is a regular expression that finds something in it.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         match &self.pieces {
             Pieces::Any => true,
             Pieces::Exact => *self.text == *name,
+            Pieces::Regex(regex) => regex.is_match(name),
             Pieces::Wild { prefix, middle, suffix } => {
                 let between = name.strip_prefix(&**prefix).and_then(|rest| rest.strip_suffix(&**suffix));
                 let Some(between) = between else {

@@ -1,9 +1,11 @@
 //! What a caller may do in one namespace.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::glob::NamePattern;
-use crate::definitions::Permissions;
+use super::subjects::{Subjects, TopicSubjects, Variables, speak_of_client};
+use crate::definitions::{Permissions, SubjectPermissions};
 use crate::errors::AccessError;
 
 /// What a caller wants to do with something that has a name.
@@ -35,14 +37,24 @@ pub(super) struct Permits {
     configure: Vec<NamePattern>,
     write: Vec<NamePattern>,
     read: Vec<NamePattern>,
+    subjects: Arc<Subjects>,
+    /// What `subjects` was read from, if a session's client id changes it.
+    per_client: Option<BTreeMap<String, SubjectPermissions>>,
 }
 
 impl Permits {
     /// Reads the patterns. One that cannot be read permits nothing; definitions are checked before they are stored, so that
     /// takes a damaged record.
-    pub(super) fn of(permissions: &Permissions) -> Self {
+    pub(super) fn of(permissions: &Permissions, username: &str, namespace: &str) -> Self {
         let read = |patterns: &[String]| patterns.iter().filter_map(|text| NamePattern::new(text).ok()).collect();
-        Self { configure: read(&permissions.configure), write: read(&permissions.write), read: read(&permissions.read) }
+        let variables = Variables { username, namespace, client_id: None };
+        Self {
+            configure: read(&permissions.configure),
+            write: read(&permissions.write),
+            read: read(&permissions.read),
+            subjects: Arc::new(Subjects::of(&permissions.subjects, variables)),
+            per_client: speak_of_client(&permissions.subjects).then(|| permissions.subjects.clone()),
+        }
     }
 
     fn of_action(&self, action: Action) -> &[NamePattern] {
@@ -66,7 +78,7 @@ pub struct Grants {
 #[derive(Clone, Debug)]
 enum Extent {
     Everything,
-    Some(Arc<Permits>),
+    Some(Arc<Permits>, Arc<Subjects>),
     Nothing,
 }
 
@@ -76,8 +88,37 @@ impl Grants {
     }
 
     pub(super) fn some(user: Arc<str>, namespace: &str, permits: Option<Arc<Permits>>) -> Self {
-        let extent = permits.map_or(Extent::Nothing, Extent::Some);
+        let extent = permits.map_or(Extent::Nothing, |permits| {
+            let subjects = Arc::clone(&permits.subjects);
+            Extent::Some(permits, subjects)
+        });
         Self { user: Some(user), namespace: namespace.into(), extent }
+    }
+
+    /// As it is for a session that has told its client's id, which patterns of subjects may speak of.
+    #[must_use]
+    pub fn for_client(mut self, client_id: &str) -> Self {
+        if let Extent::Some(permits, subjects) = &mut self.extent
+            && let Some(given) = &permits.per_client
+        {
+            let username = self.user.as_deref().unwrap_or_default();
+            let variables = Variables { username, namespace: &self.namespace, client_id: Some(client_id) };
+            *subjects = Arc::new(Subjects::of(given, variables));
+        }
+        self
+    }
+
+    /// The restriction on the subjects of a topic, if the caller has one there. It stands beside what [`allows`](Self::allows) says of
+    /// the topic.
+    #[must_use]
+    pub fn subjects_of(&self, topic: &str) -> Option<SubjectGrants<'_>> {
+        match &self.extent {
+            Extent::Some(_, subjects) => {
+                let (name, subjects) = subjects.of_topic(topic)?;
+                Some(SubjectGrants { grants: self, topic: name, subjects })
+            }
+            Extent::Everything | Extent::Nothing => None,
+        }
     }
 
     /// Whether the caller may do this to what has this name.
@@ -85,7 +126,7 @@ impl Grants {
     pub fn allows(&self, action: Action, name: &str) -> bool {
         match &self.extent {
             Extent::Everything => true,
-            Extent::Some(permits) => permits.of_action(action).iter().any(|pattern| pattern.matches(name)),
+            Extent::Some(permits, _) => permits.of_action(action).iter().any(|pattern| pattern.matches(name)),
             Extent::Nothing => false,
         }
     }
@@ -127,5 +168,27 @@ impl Grants {
     fn forbidden(&self, action: &'static str, entity: String) -> AccessError {
         let user = self.user.as_deref().unwrap_or_default().to_owned();
         AccessError::Forbidden { user, action, entity, namespace: self.namespace.to_string() }
+    }
+}
+
+/// Which subjects of one topic a caller may publish to and bind with.
+#[derive(Clone, Copy, Debug)]
+pub struct SubjectGrants<'a> {
+    grants: &'a Grants,
+    topic: &'a str,
+    subjects: &'a TopicSubjects,
+}
+
+impl SubjectGrants<'_> {
+    /// Whether the caller may do this to messages of this subject, or with this subject pattern as it is written.
+    ///
+    /// # Errors
+    /// [`AccessError::Forbidden`].
+    pub fn require(&self, action: Action, subject: &[u8]) -> Result<(), AccessError> {
+        if self.subjects.allows(action, subject) {
+            return Ok(());
+        }
+        let entity = format!("subject {:?} of topic {:?}", String::from_utf8_lossy(subject), self.topic);
+        Err(self.grants.forbidden(action.as_str(), entity))
     }
 }

@@ -8,7 +8,9 @@ mod cache;
 mod gate;
 mod glob;
 mod grants;
+mod regexes;
 mod secrets;
+mod subjects;
 #[cfg(test)]
 mod tests;
 mod users;
@@ -20,8 +22,10 @@ use types::Timestamp;
 
 pub use glob::{NamePattern, NamePatternError};
 pub use grants::{Action, Grants};
+pub use regexes::REGEX_PREFIX;
 pub use secrets::{HashCost, SecretError, hash_password, hash_password_at, new_token};
-pub(crate) use secrets::{check_password_hash, check_token_record};
+pub(crate) use secrets::{check_password_hash, check_salted_hash, check_token_record};
+pub(crate) use subjects::check_subject_pattern;
 pub use users::{Users, UsersOptions};
 
 /// What a caller proves to be itself with.

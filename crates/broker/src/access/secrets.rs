@@ -6,14 +6,15 @@ use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
 use types::Timestamp;
 use types::limits::{
-    MAX_HASH_LANES, MAX_HASH_MEMORY_KIB, MAX_HASH_PASSES, MAX_PASSWORD_BYTES, MAX_PROPERTY_BYTES, MAX_TOKEN_BYTES,
+    MAX_HASH_LANES, MAX_HASH_MEMORY_KIB, MAX_HASH_PASSES, MAX_PASSWORD_BYTES, MAX_PROPERTY_BYTES, MAX_SALT_BYTES,
+    MAX_TOKEN_BYTES,
 };
 
-use crate::definitions::CredentialRecord;
+use crate::definitions::{CredentialRecord, HashAlgorithm};
 
 /// What every token begins with, so that people and secret scanners know one when they see it.
 const TOKEN_PREFIX: &str = "ph_";
@@ -159,7 +160,15 @@ pub(super) fn split_token(text: &str) -> Option<(&str, &str)> {
 }
 
 /// A password's record, read once so that a check doesn't.
-pub(super) struct PasswordVerifier(PasswordHash);
+pub(super) enum PasswordVerifier {
+    Argon2(PasswordHash),
+    /// One quick hash of salt and password.
+    Salted {
+        algorithm: HashAlgorithm,
+        salt: Vec<u8>,
+        hash: Vec<u8>,
+    },
+}
 
 /// Why a stored password hash is of no use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -170,9 +179,38 @@ pub(crate) enum HashError {
         "this password hash costs too much to check: at most {MAX_HASH_MEMORY_KIB} KiB, {MAX_HASH_PASSES} passes and {MAX_HASH_LANES} lanes are allowed"
     )]
     Cost,
+    #[error("this salt is none: use 1 to {MAX_SALT_BYTES} bytes in base64")]
+    Salt,
+    #[error("this is no hash of the algorithm in base64: SHA-256 has 32 bytes, SHA-512 has 64")]
+    Length,
 }
 
 impl PasswordVerifier {
+    /// Reads a password's record; `None` if it is no password's.
+    pub(super) fn of(record: &CredentialRecord) -> Option<Result<Self, HashError>> {
+        match record {
+            CredentialRecord::Argon2 { phc } => Some(Self::read(phc)),
+            CredentialRecord::SaltedHash { algorithm, salt, hash } => Some(Self::salted(*algorithm, salt, hash)),
+            CredentialRecord::Token { .. } => None,
+        }
+    }
+
+    fn salted(algorithm: HashAlgorithm, salt: &str, hash: &str) -> Result<Self, HashError> {
+        let salt = BASE64.decode(salt).map_err(|_| HashError::Salt)?;
+        if salt.is_empty() || salt.len() > MAX_SALT_BYTES {
+            return Err(HashError::Salt);
+        }
+        let hash = BASE64.decode(hash).map_err(|_| HashError::Length)?;
+        let len_bytes = match algorithm {
+            HashAlgorithm::Sha256 => 32,
+            HashAlgorithm::Sha512 => 64,
+        };
+        if hash.len() != len_bytes {
+            return Err(HashError::Length);
+        }
+        Ok(Self::Salted { algorithm, salt, hash })
+    }
+
     /// Reads a PHC string. What it says of its cost is bounded, for a check pays it.
     pub(super) fn read(phc: &str) -> Result<Self, HashError> {
         let hash = PasswordHash::new(phc).map_err(|_| HashError::Format)?;
@@ -184,7 +222,7 @@ impl PasswordVerifier {
         if memory > MAX_HASH_MEMORY_KIB || passes > MAX_HASH_PASSES || lanes > MAX_HASH_LANES {
             return Err(HashError::Cost);
         }
-        Ok(Self(hash))
+        Ok(Self::Argon2(hash))
     }
 
     /// A verifier that costs as much as a real one and takes no password: its hash is random bytes, which are the hash of
@@ -192,7 +230,7 @@ impl PasswordVerifier {
     pub(super) fn dummy(cost: HashCost) -> Result<Self, SecretError> {
         let salt: [u8; SALT_BYTES] = random()?;
         let output: [u8; Params::DEFAULT_OUTPUT_LEN] = random()?;
-        Ok(Self(PasswordHash {
+        Ok(Self::Argon2(PasswordHash {
             algorithm: ARGON2ID_IDENT,
             version: Some(Version::V0x13.into()),
             params: ParamsString::try_from(&cost.params()?).map_err(|_| SecretError::Cost)?,
@@ -203,13 +241,36 @@ impl PasswordVerifier {
 
     /// Whether this is the password. Compares in constant time.
     pub(super) fn verify(&self, password: &str) -> bool {
-        Argon2::default().verify_password(password.as_bytes(), &self.0).is_ok()
+        match self {
+            Self::Argon2(hash) => Argon2::default().verify_password(password.as_bytes(), hash).is_ok(),
+            Self::Salted { algorithm, salt, hash } => {
+                let computed = match algorithm {
+                    HashAlgorithm::Sha256 => {
+                        Sha256::new().chain_update(salt).chain_update(password).finalize().to_vec()
+                    }
+                    HashAlgorithm::Sha512 => {
+                        Sha512::new().chain_update(salt).chain_update(password).finalize().to_vec()
+                    }
+                };
+                bool::from(computed.ct_eq(hash))
+            }
+        }
+    }
+
+    /// Whether a check costs what guessing should.
+    pub(super) fn is_slow(&self) -> bool {
+        matches!(self, Self::Argon2(_))
     }
 }
 
 /// Checks a stored password hash.
 pub(crate) fn check_password_hash(phc: &str) -> Result<(), HashError> {
     PasswordVerifier::read(phc).map(|_| ())
+}
+
+/// Checks a stored hash of another system's.
+pub(crate) fn check_salted_hash(algorithm: HashAlgorithm, salt: &str, hash: &str) -> Result<(), HashError> {
+    PasswordVerifier::salted(algorithm, salt, hash).map(drop)
 }
 
 /// Checks what is kept of a token; says which field is wrong, and what would be right.

@@ -1,6 +1,7 @@
 //! The registry of users.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use super::gate::Gate;
 use super::grants::{Grants, Permits};
 use super::secrets::{HashCost, PasswordVerifier, SecretError, TokenVerifier, check_password, random, split_token};
 use super::{Credentials, Principal};
-use crate::definitions::{CredentialRecord, UserConfig};
+use crate::definitions::{CredentialRecord, UserConfig, UserLimits};
 use crate::errors::AccessError;
 
 /// How logins are checked.
@@ -87,17 +88,16 @@ impl User {
         let mut passwords = Vec::new();
         let mut tokens = HashMap::new();
         for credential in &config.credentials {
-            match credential {
-                CredentialRecord::Argon2 { phc } => passwords.extend(PasswordVerifier::read(phc).ok()),
-                CredentialRecord::Token { id, sha256, expires_at, .. } => {
-                    tokens
-                        .extend(TokenVerifier::read(sha256, *expires_at).map(|token| (Arc::from(id.as_str()), token)));
-                }
+            passwords.extend(PasswordVerifier::of(credential).and_then(Result::ok));
+            if let CredentialRecord::Token { id, sha256, expires_at, .. } = credential {
+                tokens.extend(TokenVerifier::read(sha256, *expires_at).map(|token| (Arc::from(id.as_str()), token)));
             }
         }
         let permits = config.permissions.iter();
-        let permits = permits.map(|(namespace, permissions)| (namespace.clone(), Arc::new(Permits::of(permissions))));
-        Self { name, id, revision, passwords, tokens, permits: permits.collect(), config }
+        let permits = permits
+            .map(|(namespace, permissions)| (namespace.clone(), Arc::new(Permits::of(permissions, &name, namespace))));
+        let permits = permits.collect();
+        Self { name, id, revision, passwords, tokens, permits, config }
     }
 
     fn principal(&self) -> Principal {
@@ -220,6 +220,33 @@ impl Users {
     /// [`AccessError::Unauthenticated`], whatever was wrong, after the same work whether or not there is such a user.
     /// [`AccessError::Busy`] if too many logins wait.
     pub fn authenticate(&self, credentials: &Credentials, now: Now) -> Result<Principal, AccessError> {
+        self.authenticate_from(credentials, None, now)
+    }
+
+    /// As [`authenticate`](Self::authenticate), for a caller at this address. One who may log in from a loopback address only is not let
+    /// in from another, nor from one that is not known.
+    ///
+    /// # Errors
+    /// As [`authenticate`](Self::authenticate); a wrong address is answered like a wrong password, and the reason is in the log.
+    pub fn authenticate_from(
+        &self,
+        credentials: &Credentials,
+        peer: Option<IpAddr>,
+        now: Now,
+    ) -> Result<Principal, AccessError> {
+        let principal = self.identify(credentials, now)?;
+        // After the check of the secret: who does not know it learns nothing about the user.
+        if let Some(name) = &principal.user {
+            let user = self.find(name).ok_or(AccessError::Unauthenticated)?;
+            if user.config.loopback_only && !peer.is_some_and(|address| address.to_canonical().is_loopback()) {
+                tracing::warn!(user = %name, ?peer, "a login was refused: this user may log in from a loopback address only");
+                return Err(AccessError::Unauthenticated);
+            }
+        }
+        Ok(principal)
+    }
+
+    fn identify(&self, credentials: &Credentials, now: Now) -> Result<Principal, AccessError> {
         match credentials {
             Credentials::Password { user, password } => self.check_login(user, password, now),
             Credentials::Token(text) => self.check_token(text, now),
@@ -277,7 +304,12 @@ impl Users {
             verify(&self.dummy_password);
             return false;
         }
-        verifiers.iter().any(verify)
+        let right = verifiers.iter().any(verify);
+        // A hash from elsewhere is quick to check. It must neither show by that, nor be quick to guess at.
+        if !verifiers.iter().any(PasswordVerifier::is_slow) {
+            verify(&self.dummy_password);
+        }
+        right
     }
 
     fn check_token(&self, text: &str, now: Now) -> Result<Principal, AccessError> {
@@ -314,6 +346,12 @@ impl Users {
             return Some(Grants::everything(Some(name), namespace));
         }
         Some(Grants::some(name, namespace, user.permits.get(namespace).cloned()))
+    }
+
+    /// The bounds on what a user may hold at a time; none on one who is not there.
+    #[must_use]
+    pub fn limits(&self, name: &str) -> UserLimits {
+        self.find(name).map(|user| user.config.limits.clone()).unwrap_or_default()
     }
 
     /// Whether callers without credentials may do everything while there are no users.

@@ -3,13 +3,7 @@ use crate::definitions::{Quota, WebhookConfig};
 
 fn policy(pattern: &str, applies_to: PolicyScope, priority: i32) -> PolicyConfig {
     let pattern = pattern.to_owned();
-    PolicyConfig {
-        pattern,
-        applies_to,
-        priority,
-        defaults: PolicyValues::default(),
-        overrides: PolicyValues::default(),
-    }
+    PolicyConfig { pattern, applies_to, priority, ..PolicyConfig::default() }
 }
 
 fn named(list: Vec<(&str, PolicyConfig)>) -> Policies {
@@ -62,6 +56,7 @@ fn where_nobody_says_anything_the_defaults_hold() {
         dedup_window: None,
         expires: None,
         durability: DurabilityConfig::Fsync,
+        operator_policy: None,
         policy: None,
     };
     assert_eq!(found, expected);
@@ -72,6 +67,7 @@ fn where_nobody_says_anything_the_defaults_hold() {
         alternate: None,
         durability: DurabilityConfig::Fsync,
         max_body_bytes: 16 * 1024 * 1024,
+        operator_policy: None,
         policy: None,
     };
     assert_eq!(found, expected);
@@ -86,14 +82,15 @@ fn the_highest_priority_that_fits_wins_and_the_oldest_among_equals() {
         ("top", policy("*.eu", PolicyScope::Topics, 9)),
         ("damaged", policy("", PolicyScope::All, 99)),
     ]);
-    let chosen = |target, name| policies.choose(target, name).map(|(name, _)| name);
+    let chosen =
+        |target, name| policies.choose(PolicyLayer::User, target, name, &Arguments::new()).map(|(name, _)| name);
     assert_eq!(chosen(PolicyTarget::Queue, "orders.eu"), Some("old"));
     assert_eq!(chosen(PolicyTarget::Queue, "invoices"), Some("young"));
     assert_eq!(chosen(PolicyTarget::Topic, "orders.eu"), Some("top"));
     assert_eq!(chosen(PolicyTarget::Topic, "orders"), Some("all"));
     let narrow = named(vec![("eu", policy("*.eu", PolicyScope::Topics, 9))]);
-    assert!(narrow.choose(PolicyTarget::Topic, "orders.us").is_none());
-    assert!(narrow.choose(PolicyTarget::Queue, "orders.eu").is_none());
+    let narrow = |target, name| narrow.choose(PolicyLayer::User, target, name, &Arguments::new()).is_none();
+    assert!(narrow(PolicyTarget::Topic, "orders.us") && narrow(PolicyTarget::Queue, "orders.eu"));
 }
 
 #[test]
@@ -311,6 +308,7 @@ fn every_setting_of_a_policy_reaches_the_topic() {
         alternate: Some("other".to_owned()),
         durability: DurabilityConfig::Os,
         max_body_bytes: 3,
+        operator_policy: None,
         policy: Some("one".to_owned()),
     };
     assert_eq!(as_default, expected);
@@ -331,4 +329,96 @@ fn the_namespaces_quota_bounds_every_body() {
         let found = topic(&own, PolicyValues::default(), PolicyValues::default(), quota);
         assert_eq!(found.max_body_bytes, expected, "{own:?} {quota:?}");
     }
+}
+
+fn of_operator(policy: PolicyConfig) -> PolicyConfig {
+    PolicyConfig { layer: PolicyLayer::Operator, ..policy }
+}
+
+#[test]
+fn one_policy_of_each_layer_applies_and_the_operators_wins() {
+    let says = |ttl_ms, lease_ms| PolicyValues { ttl_ms, lease_ms, ..PolicyValues::default() };
+    let all = |priority| policy("*", PolicyScope::All, priority);
+    let policies = named(vec![
+        ("p", PolicyConfig { defaults: says(Some(1), Some(10)), ..all(9) }),
+        ("p", of_operator(PolicyConfig { defaults: says(Some(2), None), overrides: says(None, None), ..all(0) })),
+        ("low", PolicyConfig { overrides: says(Some(3), Some(30)), ..all(1) }),
+        ("low", of_operator(PolicyConfig { overrides: says(Some(4), None), ..all(-1) })),
+    ]);
+    let own = QueueConfig { lease_ms: Some(5_000), ..QueueConfig::default() };
+    let found = resolve_queue("orders", &own, &policies, &NamespaceConfig::default());
+    assert_eq!((found.policy.as_deref(), found.operator_policy.as_deref()), (Some("p"), Some("p")));
+    assert_eq!(found.rules.ttl, Some(Duration::from_millis(2)), "of two defaults the operator's");
+    assert_eq!(found.rules.lease, Some(Duration::from_secs(5)), "the definition before the user's default");
+    let topic = resolve_topic("orders", &TopicConfig::default(), &policies, &NamespaceConfig::default());
+    assert_eq!((topic.policy.as_deref(), topic.operator_policy.as_deref()), (Some("p"), Some("p")));
+    let overriding = named(vec![
+        ("user", PolicyConfig { overrides: says(Some(1), Some(10)), ..all(0) }),
+        ("operator", of_operator(PolicyConfig { overrides: says(Some(2), None), ..all(0) })),
+    ]);
+    let found = resolve_queue("orders", &own, &overriding, &NamespaceConfig::default());
+    assert_eq!(found.rules.ttl, Some(Duration::from_millis(2)), "of two overrides the operator's");
+    assert_eq!(found.rules.lease, Some(Duration::from_millis(10)), "where that says nothing, the user's");
+}
+
+/// `(ttl, messages, bytes, expires, attempts)`: what is stated, the user's bound, the operator's bound, what holds.
+#[test]
+fn the_lowest_of_a_setting_and_its_bounds_holds() {
+    for (stated, user, operator, expected) in [
+        (None, None, None, None),
+        (Some(7), None, None, Some(7)),
+        (None, Some(5), None, Some(5)),
+        (Some(7), Some(5), None, Some(5)),
+        (Some(3), Some(5), Some(4), Some(3)),
+        (Some(7), Some(5), Some(4), Some(4)),
+        (None, Some(2), Some(4), Some(2)),
+    ] {
+        let bounds = |bound: Option<u32>| PolicyBounds {
+            ttl_ms: bound.map(u64::from),
+            max_messages: bound.map(u64::from),
+            max_bytes: bound.map(u64::from),
+            expires_ms: bound.map(u64::from),
+            max_attempts: bound,
+        };
+        let all = || policy("*", PolicyScope::Queues, 0);
+        let policies = named(vec![
+            ("user", PolicyConfig { bounds: bounds(user), ..all() }),
+            ("operator", of_operator(PolicyConfig { bounds: bounds(operator), ..all() })),
+        ]);
+        let value = stated.map(u64::from);
+        let retry = RetryConfig { max_attempts: Some(stated.unwrap_or(0)), ..RetryConfig::default() };
+        let own = QueueConfig {
+            ttl_ms: value,
+            max_messages: value,
+            max_bytes: value,
+            expires_ms: Some(value.unwrap_or(0)),
+            retry: Some(retry),
+            ..QueueConfig::default()
+        };
+        let found = resolve_queue("orders", &own, &policies, &NamespaceConfig::default());
+        let (count, span) = (expected.map(u64::from), expected.map(|ms| Duration::from_millis(u64::from(ms))));
+        assert_eq!((found.rules.max_messages, found.rules.max_bytes), (count, count));
+        assert_eq!((found.rules.ttl, found.expires), (span, span));
+        assert_eq!(found.rules.retry.max_attempts, expected, "{stated:?} {user:?} {operator:?}");
+    }
+}
+
+#[test]
+fn a_policy_may_be_for_those_of_certain_arguments() {
+    let kind = |values: &[Value]| [("kind".to_owned(), values.to_vec())].into();
+    let all = || policy("regex:^ord", PolicyScope::All, 0);
+    let policies = named(vec![
+        ("quorum", PolicyConfig { only_arguments: kind(&["quorum".into()]), ..all() }),
+        ("plain", PolicyConfig { only_arguments: kind(&[Value::Null, "classic".into()]), ..all() }),
+    ]);
+    let chosen = |value: Option<&str>, name: &str| {
+        let arguments = value.map(|value| ("kind".to_owned(), Value::from(value))).into_iter().collect();
+        let own = QueueConfig { arguments, ..QueueConfig::default() };
+        resolve_queue(name, &own, &policies, &NamespaceConfig::default()).policy
+    };
+    assert_eq!(chosen(Some("quorum"), "orders").as_deref(), Some("quorum"));
+    assert_eq!(chosen(Some("classic"), "orders").as_deref(), Some("plain"));
+    assert_eq!(chosen(None, "orders").as_deref(), Some("plain"));
+    assert_eq!(chosen(Some("stream"), "orders"), None);
+    assert_eq!(chosen(Some("quorum"), "x.orders"), None, "and the name must fit");
 }

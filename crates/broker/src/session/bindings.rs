@@ -42,6 +42,7 @@ impl Session {
             (binding, is_lasting)
         };
         let topic = self.space.topic(&config.topic).ok_or_else(|| Self::not_found("topic", &config.topic))?;
+        self.may_bind_with(&config.topic, &binding.filter)?;
         let router = super::topics::router_kind(&topic.definition().config.router);
         check(&router, &binding.filter, binding.weight).map_err(|error| invalid(&error))?;
         if is_lasting {
@@ -101,7 +102,12 @@ impl Session {
     fn may_bind(&self, config: &BindingConfig) -> Result<(), DeclareError> {
         self.may(Action::Read, "topic", &config.topic)?;
         let (kind, name) = named(&config.target);
-        Ok(self.may(Action::Write, kind, name)?)
+        self.may(Action::Write, kind, name)?;
+        // One that cannot be read restricts nothing, and is refused elsewhere.
+        match config.filter.clone().try_into() {
+            Ok(filter) => Ok(self.may_bind_with(&config.topic, &filter)?),
+            Err(_) => Ok(()),
+        }
     }
 
     /// A queue that another connection holds is bound by that one only.

@@ -2,6 +2,7 @@
 
 mod admin;
 mod bindings;
+mod checks;
 mod consume;
 mod expecting;
 mod groups;
@@ -53,6 +54,10 @@ pub struct Session {
     grants: Arc<ArcSwapOption<KnownGrants>>,
     /// The connection that it belongs to, if that can hold queues.
     holder: Option<Arc<Holder>>,
+    /// See [`with_client_id`](Self::with_client_id).
+    client_id: Option<Arc<str>>,
+    /// See [`writing_to_queues_as`](Self::writing_to_queues_as).
+    queues_written_as: Option<(&'static str, Arc<str>)>,
 }
 
 /// What the caller may do, as of a generation of the users.
@@ -194,7 +199,15 @@ pub struct ReadAnswer {
 
 impl Session {
     pub(crate) fn new(broker: Broker, principal: Principal, space: Arc<Namespace>) -> Self {
-        Self { broker, principal, space, grants: Arc::default(), holder: None }
+        Self {
+            broker,
+            principal,
+            space,
+            grants: Arc::default(),
+            holder: None,
+            client_id: None,
+            queues_written_as: None,
+        }
     }
 
     /// The broker.
@@ -213,6 +226,11 @@ impl Session {
     #[must_use]
     pub fn user(&self) -> Option<&str> {
         self.principal.name()
+    }
+
+    /// Whose name what the caller holds is counted under; `None` of an anonymous session and of the broker's own.
+    pub(crate) fn counted_user(&self) -> Option<Arc<str>> {
+        self.principal.user.clone().filter(|_| !self.principal.is_internal())
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -240,7 +258,10 @@ impl Session {
             return Ok(Arc::clone(&known.grants));
         }
         let grants = users.grants(&self.principal, &self.space.name).ok_or(AccessError::Unauthenticated)?;
-        let grants = Arc::new(grants);
+        let grants = Arc::new(match &self.client_id {
+            Some(client_id) => grants.for_client(client_id),
+            None => grants,
+        });
         self.grants.store(Some(Arc::new(KnownGrants { generation, grants: Arc::clone(&grants) })));
         Ok(grants)
     }

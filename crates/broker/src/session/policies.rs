@@ -9,7 +9,7 @@ use super::Session;
 use super::admin::{Change, define_queue, define_topic, to_the_end};
 use super::queues::{PlannedQueue, dead_letter_to_make, plan_dead_letter_queue};
 use super::topics::{keep_log, log_config, router_topic};
-use crate::definitions::{NamespaceConfig, PolicyConfig};
+use crate::definitions::{NamespaceConfig, PolicyConfig, PolicyLayer};
 use crate::errors::DeclareError;
 use crate::meta::MetaRecord;
 use crate::policy::Policies;
@@ -35,7 +35,7 @@ impl Session {
     async fn put_policy_now(&self, name: &str, config: PolicyConfig) -> Result<Declared, DeclareError> {
         let mut change = self.begin_change().await?;
         let mut policies = self.space.entities.read().policies.clone();
-        let (id, declared) = match policies.iter().find(|(_, policy)| policy.name == name) {
+        let (id, declared) = match policies.iter().find(|(_, policy)| policy.is(config.layer, name)) {
             Some((_, have)) if have.config == config => return Ok(Declared::Unchanged),
             Some((id, _)) => (*id, Declared::Updated),
             None => (change.meta.new_id(), Declared::Created),
@@ -47,21 +47,29 @@ impl Session {
         Ok(declared)
     }
 
-    /// Deletes a policy. Administrators only.
+    /// Deletes a policy of the users' layer. Administrators only.
     ///
     /// # Errors
     /// See [`DeclareError`].
     pub async fn delete_policy(&self, name: &str) -> Result<(), DeclareError> {
-        self.grants()?.require_admin("policies")?;
-        let (session, name) = (self.clone(), name.to_owned());
-        to_the_end(async move { session.delete_policy_now(&name).await }).await
+        self.delete_policy_of(PolicyLayer::User, name).await
     }
 
-    async fn delete_policy_now(&self, name: &str) -> Result<(), DeclareError> {
+    /// Deletes a policy. Administrators only.
+    ///
+    /// # Errors
+    /// See [`DeclareError`].
+    pub async fn delete_policy_of(&self, layer: PolicyLayer, name: &str) -> Result<(), DeclareError> {
+        self.grants()?.require_admin("policies")?;
+        let (session, name) = (self.clone(), name.to_owned());
+        to_the_end(async move { session.delete_policy_now(layer, &name).await }).await
+    }
+
+    async fn delete_policy_now(&self, layer: PolicyLayer, name: &str) -> Result<(), DeclareError> {
         let mut change = self.begin_change().await?;
         let mut policies = self.space.entities.read().policies.clone();
-        let id = policies.iter().find(|(_, policy)| policy.name == name).map(|(id, _)| *id);
-        let id = id.ok_or_else(|| Self::not_found("policy", name))?;
+        let id = policies.iter().find(|(_, policy)| policy.is(layer, name)).map(|(id, _)| *id);
+        let id = id.ok_or_else(|| Self::not_found(if layer.is_user() { "policy" } else { "operator policy" }, name))?;
         policies.remove(&id);
         change.record(MetaRecord::DeletePolicy { id: id.0 });
         self.commit_policies(change, policies).await
@@ -79,7 +87,7 @@ impl Session {
         Ok(())
     }
 
-    /// All policies, by name.
+    /// All policies of both layers, by name.
     ///
     /// # Errors
     /// See [`DeclareError`].

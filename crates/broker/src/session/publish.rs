@@ -270,6 +270,7 @@ impl Session {
                 plan.for_queue(&queue, messages)
             }
             Destination::Topic(topic) => {
+                self.may_write_subjects(&topic, messages)?;
                 let definition = topic.definition();
                 for message in messages {
                     check_body(message, definition.resolved.max_body_bytes, "max_body_bytes of the topic")?;
@@ -298,7 +299,10 @@ impl Session {
                 public(self.space.topic(name).ok_or_else(|| missing("topic", name))?)
             }
             PublishTo::Queue(name) => {
-                self.may(Action::Write, "queue", name)?;
+                match &self.queues_written_as {
+                    None => self.may(Action::Write, "queue", name)?,
+                    Some((kind, other)) => self.may(Action::Write, kind, other)?,
+                }
                 self.space.queue(name).map(Destination::Queue).ok_or_else(|| missing("queue", name))
             }
             PublishTo::Subject => {

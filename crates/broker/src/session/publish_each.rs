@@ -204,9 +204,9 @@ fn may_be_of_few(to: &PublishTo, error: &PublishError) -> bool {
         | PublishError::Invalid { .. }
         | PublishError::QueueFull { .. }
         | PublishError::DedupFull { .. } => true,
-        PublishError::Access(AccessError::Forbidden { .. }) | PublishError::NotFound { .. } => {
-            *to == PublishTo::Subject
-        }
+        // Of a topic some subjects may be permitted and others not.
+        PublishError::Access(AccessError::Forbidden { .. }) => !matches!(to, PublishTo::Queue(_)),
+        PublishError::NotFound { .. } => *to == PublishTo::Subject,
         _ => false,
     }
 }

@@ -368,6 +368,7 @@ impl QueueOwner {
             dedup_window: definition.resolved.dedup_window,
             expires: definition.resolved.expires,
             policy: definition.resolved.policy.clone(),
+            operator_policy: definition.resolved.operator_policy.clone(),
             depth,
             counters: guard.meter.counters,
             rates: guard.meter.rates(),

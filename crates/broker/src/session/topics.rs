@@ -447,6 +447,7 @@ impl Topic {
             config: definition.config.clone(),
             retention: definition.resolved.retention.clone(),
             policy: definition.resolved.policy.clone(),
+            operator_policy: definition.resolved.operator_policy.clone(),
             partitions: self.partitions().iter().map(partition).collect(),
             bindings,
             published: self.published.load(Ordering::Relaxed),

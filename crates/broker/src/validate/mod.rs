@@ -14,11 +14,11 @@ use std::ops::RangeInclusive;
 use types::check_name;
 use types::limits::{
     MAX_ARGUMENTS, MAX_ARGUMENTS_BYTES, MAX_BODY_BYTES, MAX_DEDUP_WINDOW_MS, MAX_DESCRIPTION_BYTES,
-    MAX_GROUP_SESSION_MS, MIN_GROUP_SESSION_MS,
+    MAX_GROUP_SESSION_MS, MAX_SPAN_MS, MIN_GROUP_SESSION_MS,
 };
 
 use crate::access::NamePattern;
-use crate::definitions::{GroupConfig, NamespaceConfig, PolicyConfig, PolicyValues, Quota};
+use crate::definitions::{GroupConfig, NamespaceConfig, PolicyBounds, PolicyConfig, PolicyValues, Quota};
 use crate::errors::DeclareError;
 
 pub use access::{validate_permissions, validate_user};
@@ -124,8 +124,25 @@ pub fn validate_group(config: &GroupConfig) -> Checked {
 /// [`DeclareError::Invalid`].
 pub fn validate_policy(config: &PolicyConfig) -> Checked {
     NamePattern::new(&config.pattern).map_err(|error| invalid("pattern", error.to_string()))?;
+    arguments(&config.arguments)?;
+    within("only_arguments", only_arguments(&config.only_arguments))?;
+    within("bounds", policy_bounds(&config.bounds))?;
     within("defaults", policy_values(&config.defaults))?;
     within("overrides", policy_values(&config.overrides))
+}
+
+fn only_arguments(wanted: &BTreeMap<String, Vec<serde_json::Value>>) -> Checked {
+    at_most_items("", wanted.len(), MAX_ARGUMENTS)?;
+    wanted.iter().try_for_each(|(name, values)| match values.len() {
+        0 => Err(invalid(name, "it lists no value, so nothing would fit; name one, or `null` for none")),
+        count => at_most_items(name, count, MAX_ARGUMENTS),
+    })
+}
+
+fn policy_bounds(bounds: &PolicyBounds) -> Checked {
+    in_range("ttl_ms", bounds.ttl_ms, 0..=MAX_SPAN_MS, "")?;
+    in_range("expires_ms", bounds.expires_ms, 1..=MAX_SPAN_MS, "")?;
+    in_range("max_attempts", bounds.max_attempts, 1..=u32::MAX, "")
 }
 
 fn policy_values(values: &PolicyValues) -> Checked {

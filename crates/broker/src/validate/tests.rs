@@ -180,9 +180,21 @@ fn policies() {
     let with = |part: &str, values: Value| json!({"pattern": "*", "applies_to": "all", part: values});
     check::<PolicyConfig>(
         validate_policy,
-        &[with("defaults", json!({})), with("overrides", json!({"lease_ms": 0, "retry": {"max_attempts": 3}}))],
+        &[
+            json!({"pattern": "regex:", "applies_to": "queues", "layer": "operator"}),
+            with("bounds", json!({"ttl_ms": 0, "max_messages": 0, "expires_ms": 1, "max_attempts": 1})),
+            with("only_arguments", json!({"x": [null]})),
+            with("defaults", json!({})),
+            with("overrides", json!({"lease_ms": 0, "retry": {"max_attempts": 3}})),
+        ],
         &[
             (json!({"pattern": "", "applies_to": "all"}), "pattern", "`*` stands for every name"),
+            (json!({"pattern": "regex:(", "applies_to": "all"}), "pattern", "unclosed group"),
+            (with("bounds", json!({"expires_ms": 0})), "bounds.expires_ms", "use 1 to"),
+            (with("bounds", json!({"max_attempts": 0})), "bounds.max_attempts", "use 1 to"),
+            (with("bounds", json!({"ttl_ms": u64::MAX})), "bounds.ttl_ms", "use 0 to"),
+            (with("only_arguments", json!({"x": []})), "only_arguments.x", "lists no value"),
+            (with("arguments", json!({"x": "y".repeat(65_536)})), "arguments", "at most 65536"),
             (with("defaults", json!({"lease_ms": u64::MAX})), "defaults.lease_ms", "use 0 to"),
             (with("overrides", json!({"retry": {"factor": 0}})), "overrides.retry.factor", "use 1 to"),
             (with("overrides", json!({"dead_letter": {"queue": ""}})), "overrides.dead_letter.queue", "empty"),
@@ -246,12 +258,17 @@ fn users() {
     let token = |id: &str, sha256: &str| json!({"kind": "token", "id": id, "description": "", "sha256": sha256, "expires_at": null});
     let sha256 = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
     let dear = phc.replace("m=256", "m=4000000");
+    let salted = |algorithm: &str, salt: &str, hash: &str| json!({"kind": "salted-hash", "algorithm": algorithm, "salt": salt, "hash": hash});
+    let subjects = |part: &str, pattern: &str| json!({"permissions": {"shop": {"subjects": {"t": {part: [pattern]}}}}});
     check::<UserConfig>(
         validate_user,
         &[
             json!({}),
             json!({"credentials": [password, token("a1", sha256), token("a2", sha256)], "tags": ["management"]}),
             json!({"permissions": {"default": {"configure": [], "write": ["*"], "read": ["orders.*"]}}}),
+            json!({"credentials": [salted("sha256", "AQIDBA==", sha256)], "loopback_only": true}),
+            subjects("write", "regex:^{username}\\.{namespace}\\.{client_id}\\.[a-z]{2}$"),
+            json!({"limits": {"max_connections": 0, "max_channels": 5}}),
         ],
         &[
             (json!({"credentials": [password, password]}), "credentials", "one at most"),
@@ -264,6 +281,15 @@ fn users() {
             (json!({"credentials": [token("a_1", sha256)]}), "credentials.id", "letters and digits"),
             (json!({"credentials": [token("a1", "AAAA")]}), "credentials.sha256", "32 bytes"),
             (json!({"credentials": [token("a1", sha256), token("a1", sha256)]}), "credentials.id", "twice"),
+            (json!({"credentials": [salted("sha256", "", sha256)]}), "credentials.hash", "1 to 64 bytes"),
+            (json!({"credentials": [salted("sha256", "AQIDBA==", "AAAA")]}), "credentials.hash", "32 bytes"),
+            (json!({"credentials": [salted("sha512", "AQIDBA==", sha256)]}), "credentials.hash", "64"),
+            (json!({"credentials": [salted("sha256", "!", sha256)]}), "credentials.hash", "base64"),
+            (json!({"credentials": [password, salted("sha256", "AQIDBA==", sha256)]}), "credentials", "one at most"),
+            (subjects("write", "regex:(?=a)"), "permissions.shop.subjects.t.write", "look-around"),
+            (subjects("read", ""), "permissions.shop.subjects.t.read", "every name"),
+            (subjects("read", "regex:^{vhost}"), "permissions.shop.subjects.t.read", "cannot be read"),
+            (json!({"permissions": {"shop": {"subjects": {"": {}}}}}), "permissions.shop.subjects", "empty"),
             (json!({"permissions": {"": {}}}), "permissions", "empty"),
             (json!({"permissions": {"shop": {"write": [""]}}}), "permissions.shop.write", "every name"),
             (json!({"permissions": {"shop": {"read": vec!["*"; 257]}}}), "permissions.shop.read", "at most 256"),

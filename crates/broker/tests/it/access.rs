@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::definitions::{
-    BindingTarget, DeadLetterConfig, GroupConfig, GroupStart, Permissions, PolicyScope, PolicyValues, QueueConfig,
-    TopicConfig,
+    BindingTarget, CredentialRecord, DeadLetterConfig, GroupConfig, GroupStart, HashAlgorithm, NamespaceConfig,
+    Permissions, PolicyScope, PolicyValues, QueueConfig, Quota, RouterConfig, SubjectPermissions, TopicConfig,
+    UserLimits,
 };
 use broker::queue::{ConsumerRules, Settle};
 use broker::views::{Declared, ReadFrom};
 use broker::{
-    AccessError, ConsumerOptions, Credentials, DeclareError, Principal, PublishOptions, PublishTo, Receipt, Receive,
-    Redrive, Session, UserChange,
+    AccessError, ConsumerOptions, Credentials, DeclareError, Principal, PublishOptions, PublishTo, Publishes,
+    QuotaError, Receipt, Receive, Redrive, Session, StoredPassword, UserChange,
 };
 use types::{Filter, Offset};
 
@@ -49,7 +50,7 @@ async fn user_with(bench: &Bench, root: &Principal, name: &str, permissions: Per
 
 fn may(configure: &[&str], write: &[&str], read: &[&str]) -> Permissions {
     let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    Permissions { configure: list(configure), write: list(write), read: list(read) }
+    Permissions { configure: list(configure), write: list(write), read: list(read), ..Permissions::default() }
 }
 
 #[tokio::test]
@@ -391,4 +392,184 @@ async fn the_last_administrator_may_go_only_where_the_broker_is_open_without_use
     assert_eq!(closed.authenticate(&Credentials::Anonymous), Err(AccessError::Unauthenticated));
     let root = closed.authenticate(&password("root", "correct horse")).unwrap();
     assert!(matches!(closed.delete_user(&root, "root").await, Err(DeclareError::InUse { .. })));
+}
+
+/// A user who may do anything with topics, of which `t` routes by subject and is restricted, and `u` is not of that kind.
+async fn restricted(bench: &Bench, root: &Principal) -> Session {
+    let by_root = bench.broker.session(root, "default").unwrap();
+    topic(&by_root, "t", TopicConfig { router: RouterConfig::Subject, ..indexed() }).await;
+    topic(&by_root, "u", indexed()).await;
+    queue(&by_root, "q", QueueConfig::default()).await;
+    let only = || SubjectPermissions {
+        write: vec!["regex:^{username}\\.".into(), "{client_id}".into()],
+        read: vec!["u.*".into(), "#".into()],
+    };
+    let subjects = [("t".to_owned(), only()), ("u".to_owned(), only())].into();
+    user_with(bench, root, "u", Permissions { subjects, ..may(&["*"], &["*"], &["*"]) }).await
+}
+
+#[tokio::test]
+async fn publishes_through_a_topic_that_routes_by_subject_keep_to_the_subjects_permitted() {
+    let (bench, root) = with_admin().await;
+    let session = restricted(&bench, &root).await;
+    let put = async |session: &Session, to: PublishTo, subjects: &[&str]| {
+        let messages = subjects.iter().map(|subject| message(subject, "x")).collect();
+        session.publish(&to, messages, options()).await
+    };
+    assert!(put(&session, through("t"), &["u.1", "u.2"]).await.is_ok());
+    let refused = put(&session, through("t"), &["u.1", "other"]).await.unwrap_err();
+    let expected = r#"user "u" may not write subject "other" of topic "t" in namespace "default""#;
+    assert_eq!(refused.to_string(), expected);
+    assert!(put(&session, PublishTo::Subject, &["t.x"]).await.is_err_and(|error| forbidden(&error)), "captured by t");
+    assert!(put(&session, through("u"), &["other"]).await.is_ok(), "its bindings do not filter by subject patterns");
+    let receipt = {
+        publish(&session, of_queue("q"), vec![message("", "x")]).await;
+        receive(&session, "q", 1).await[0].receipt
+    };
+    let with_ack = session.ack_and_publish(receipt, vec![(through("t"), vec![message("other", "x")])]).await;
+    assert!(with_ack.is_err_and(|error| forbidden(&error)));
+    let both = Publishes::to(through("t"), vec![message("u.1", "x"), message("no", "x")]);
+    let each = session.publish_each(both, options()).await;
+    assert_eq!(each.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false]);
+    // A client's id.
+    assert!(put(&session, through("t"), &["c7"]).await.is_err());
+    let client = session.clone().with_client_id("c7");
+    assert!(put(&client, through("t"), &["c7", "u.1"]).await.is_ok());
+    assert!(put(&client, through("t"), &["c8"]).await.is_err());
+    assert_eq!(client.may_write_subject("t", b"c7"), Ok(()));
+    assert!(client.may_write_subject("t", b"c8").is_err() && client.may_write_subject("u", b"c8").is_ok());
+    let by_root = bench.broker.session(&root, "default").unwrap();
+    assert!(put(&by_root, through("t"), &["anything"]).await.is_ok(), "administrators are not restricted");
+}
+
+#[tokio::test]
+async fn bindings_of_such_a_topic_keep_to_the_patterns_permitted() {
+    let (bench, root) = with_admin().await;
+    let session = restricted(&bench, &root).await;
+    let by_root = bench.broker.session(&root, "default").unwrap();
+    let bind_with = |topic: &str, filter: Filter| binding(topic, BindingTarget::Queue("q".into()), filter);
+    for (filter, allowed) in [
+        (Filter::Subject(pattern("u.*.x")), true),
+        (Filter::Subject(pattern("v.*")), false),
+        (Filter::SubjectExact("u.1".into()), true),
+        (Filter::SubjectExact("v".into()), false),
+        (Filter::Subject(pattern("*")), false),
+        (Filter::All, true),
+    ] {
+        let result = session.bind(bind_with("t", filter.clone())).await;
+        assert_eq!(result.is_ok(), allowed, "{filter:?}: {result:?}");
+        assert!(allowed || result.is_err_and(|error| forbidden(&error)));
+        // What others bound is not theirs to undo.
+        let (_, made) = by_root.bind(bind_with("t", filter.clone())).await.unwrap();
+        assert_eq!(session.unbind(made.id).await.is_ok(), allowed, "{filter:?}");
+    }
+    assert!(session.bind(bind_with("u", Filter::SubjectExact("v".into()))).await.is_ok(), "u is not of that kind");
+}
+
+#[tokio::test]
+async fn what_may_be_done_can_be_asked_before_it_is_done() {
+    let (bench, root) = with_admin().await;
+    let permissions = may(&["regex:^mine"], &["regex:^amq\\.default$", "regex:^$"], &[]);
+    let session = user_with(&bench, &root, "u", permissions.clone()).await;
+    assert_eq!(session.may_configure("queue", "mine.1"), Ok(()), "which is not there yet");
+    assert_eq!((session.may_write("topic", ""), session.may_write("topic", "amq.default")), (Ok(()), Ok(())));
+    let refused = session.may_read("queue", "mine.1").unwrap_err();
+    assert_eq!(refused.to_string(), r#"user "u" may not read queue "mine.1" in namespace "default""#);
+    let by_root = bench.broker.session(&root, "default").unwrap();
+    queue(&by_root, "q", QueueConfig::default()).await;
+    let send = async |session: &Session| session.publish(&of_queue("q"), vec![message("", "x")], options()).await;
+    assert!(send(&session).await.is_err_and(|error| forbidden(&error)));
+    let by_name = session.clone().writing_to_queues_as("topic", "amq.default");
+    assert!(send(&by_name).await.is_ok(), "asks for the name's permission and not the queue's");
+    let closed = by_root.clone().writing_to_queues_as("topic", "amq.default");
+    assert!(send(&closed).await.is_ok());
+    let user = Credentials::Token(bench.broker.create_token(&root, "u", "", None).await.unwrap());
+    let user = bench.broker.authenticate(&user).unwrap();
+    let own = bench.broker.own_user(&user).unwrap().unwrap();
+    assert_eq!((own.name.as_str(), own.permissions.get("default")), ("u", Some(&permissions)));
+    assert!(own.permissions.len() == 1 && !own.admin);
+    let seen: Vec<_> = bench.broker.namespaces(&user).unwrap().into_iter().map(|space| space.name).collect();
+    assert_eq!(seen, ["default"]);
+    bench.broker.delete_user(&root, "u").await.unwrap();
+    assert_eq!(bench.broker.own_user(&user), Err(AccessError::Unauthenticated));
+}
+
+#[tokio::test]
+async fn passwords_come_and_go_as_they_are_stored() {
+    let (bench, root) = with_admin().await;
+    let hash = "ShRPvRCsG2NrOlnf/5D8X/r7n2BwK/iIKZd+PCEOe6Q=".to_owned();
+    let record = CredentialRecord::SaltedHash { algorithm: HashAlgorithm::Sha256, salt: "AQIDBA==".to_owned(), hash };
+    let stored = |stored| UserChange { stored_password: Some(stored), ..UserChange::default() };
+    bench.broker.put_user(&root, "ada", stored(StoredPassword::Record(record.clone()))).await.unwrap();
+    let ada = bench.broker.authenticate(&password("ada", "correct hörse")).expect("is let in");
+    assert!(bench.broker.user_definitions(&ada).is_err_and(|error| forbidden(&error)), "administrators only");
+    let exported = bench.broker.user_definitions(&root).unwrap();
+    assert_eq!(exported[0].1.credentials, [record]);
+    // Back into another broker, the password that was hashed here too.
+    let other = Bench::new();
+    let (name, config) = exported[1].clone();
+    let change = UserChange {
+        stored_password: Some(StoredPassword::Record(config.credentials[0].clone())),
+        admin: Some(true),
+        ..UserChange::default()
+    };
+    other.broker.put_user(&anyone(&other), &name, change).await.unwrap();
+    assert!(other.broker.authenticate(&password("root", "correct horse")).is_ok());
+    // A new one replaces it, none takes it away, and both at once mean nothing.
+    let new = UserChange { password: Some("another one".into()), ..UserChange::default() };
+    bench.broker.put_user(&root, "ada", new.clone()).await.unwrap();
+    assert!(bench.broker.authenticate(&password("ada", "correct hörse")).is_err());
+    let both = UserChange { stored_password: Some(StoredPassword::None), ..new };
+    assert!(matches!(bench.broker.put_user(&root, "ada", both).await, Err(DeclareError::Invalid { .. })));
+    bench.broker.put_user(&root, "ada", stored(StoredPassword::None)).await.unwrap();
+    assert!(bench.broker.authenticate(&password("ada", "another one")).is_err());
+    assert!(!bench.broker.users(&root).unwrap()[0].has_password);
+}
+
+#[tokio::test]
+async fn a_user_for_this_machine_only_survives_a_restart_as_one() {
+    let (bench, root) = with_admin().await;
+    let change = UserChange { loopback_only: Some(true), password: Some("guest".into()), ..UserChange::default() };
+    bench.broker.put_user(&root, "guest", change).await.unwrap();
+    let bench = bench.restart();
+    let from = |address: &str| bench.broker.login(password("guest", "guest"), Some(address.parse().unwrap()));
+    assert!(from("127.0.0.1").await.is_ok());
+    assert_eq!(from("192.0.2.1").await, Err(AccessError::Unauthenticated));
+}
+
+#[tokio::test]
+async fn connections_and_channels_are_counted_and_bounded() {
+    let (bench, root) = with_admin().await;
+    let quota = Quota { max_connections: Some(2), ..Quota::default() };
+    let config = NamespaceConfig { quota, ..NamespaceConfig::default() };
+    bench.broker.put_namespace(&root, "default", config).await.unwrap();
+    let session = user_with(&bench, &root, "u", may(&["*"], &[], &[])).await;
+    let limits = UserLimits { max_connections: Some(1), max_channels: Some(2) };
+    let change = UserChange { limits: Some(limits), ..UserChange::default() };
+    bench.broker.put_user(&root, "u", change).await.unwrap();
+    let held = || {
+        let user = bench.broker.users(&root).unwrap().into_iter().find(|user| user.name == "u").unwrap();
+        (bench.broker.namespaces(&root).unwrap()[0].connections, user.connections, user.channels)
+    };
+    let reached = |refused: QuotaError| match refused {
+        QuotaError::Reached { limit, value } => (limit, value),
+        other => panic!("{other:?}"),
+    };
+    let connection = session.connection_guard().unwrap();
+    assert_eq!(reached(session.connection_guard().unwrap_err()), ("max_connections of the user", 1));
+    let channels = [connection.channel().unwrap(), connection.channel().unwrap()];
+    assert_eq!(reached(connection.channel().unwrap_err()), ("max_channels of the user", 2));
+    assert_eq!(held(), (1, 1, 2));
+    let by_root = bench.broker.session(&root, "default").unwrap();
+    let others = by_root.connection_guard().unwrap();
+    assert_eq!(reached(by_root.connection_guard().unwrap_err()), ("max_connections of the namespace", 2));
+    assert_eq!(held(), (2, 1, 2), "what was refused is not counted");
+    drop(channels);
+    drop(connection);
+    assert_eq!(held(), (1, 0, 0));
+    let again = session.connection_guard().unwrap();
+    drop((again, others));
+    assert_eq!(held(), (0, 0, 0));
+    bench.broker.delete_user(&root, "u").await.unwrap();
+    assert!(matches!(session.connection_guard(), Err(QuotaError::Access(AccessError::Unauthenticated))));
 }

@@ -88,7 +88,12 @@ async fn a_permission_check() {
     let credentials = Credentials::Password { user: "root".into(), password: "long enough".into() };
     let root = bench.broker.authenticate(&credentials).expect("is let in");
     let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    let permissions = Permissions { configure: list(&["a*"]), write: list(&["b*", "*c"]), read: list(&["q.*"]) };
+    let permissions = Permissions {
+        configure: list(&["a*"]),
+        write: list(&["b*", "*c"]),
+        read: list(&["q.*"]),
+        ..Permissions::default()
+    };
     let change = UserChange { permissions: vec![("default".into(), Some(permissions))], ..UserChange::default() };
     bench.broker.put_user(&root, "u", change).await.expect("makes");
     let token = bench.broker.create_token(&root, "u", "", None).await.expect("makes");

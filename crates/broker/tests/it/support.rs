@@ -83,7 +83,7 @@ pub(crate) fn at(offset: u64) -> ReadFrom {
 }
 
 pub(crate) fn policy(pattern: &str, applies_to: PolicyScope, overrides: PolicyValues) -> PolicyConfig {
-    PolicyConfig { pattern: pattern.to_owned(), applies_to, priority: 0, defaults: PolicyValues::default(), overrides }
+    PolicyConfig { pattern: pattern.to_owned(), applies_to, overrides, ..PolicyConfig::default() }
 }
 
 /// A second session of the same broker, as another connection has it.

@@ -69,6 +69,9 @@ pub(crate) struct Flags {
     /// Largest body.
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Quota")]
     max_body: Option<u64>,
+    /// Most long-lived connections, such as WebSockets.
+    #[arg(long, value_name = "COUNT", help_heading = "Quota")]
+    max_connections: Option<u64>,
 }
 
 impl Flags {
@@ -81,6 +84,7 @@ impl Flags {
         quota.max_bindings = self.max_bindings.or(quota.max_bindings);
         quota.max_stored_bytes = self.max_stored_bytes.or(quota.max_stored_bytes);
         quota.max_publish_rate = self.max_publish_rate.or(quota.max_publish_rate);
+        quota.max_connections = self.max_connections.or(quota.max_connections);
         quota.max_body_bytes = self.max_body.or(quota.max_body_bytes);
     }
 }
@@ -117,6 +121,7 @@ pub(crate) async fn run(client: Client, action: Action) -> Result<(), Failure> {
                 ("topics", namespace.topics.to_string()),
                 ("queues", namespace.queues.to_string()),
                 ("stored", show_bytes(namespace.stored_bytes)),
+                ("connections", namespace.connections.to_string()),
                 ("quota", serde_json::to_string(&namespace.config.quota).unwrap_or_default()),
             ];
             output::show(client.format, &namespace, fields)

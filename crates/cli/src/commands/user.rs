@@ -1,9 +1,10 @@
 //! `user`.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 
-use api::{DeclaredOutcome, Outcome, Permissions, User, UserChange};
+use api::{DeclaredOutcome, Outcome, Permissions, SubjectPermissions, User, UserChange, UserLimits};
 use clap::{Args, Subcommand};
 use server::config::Sources;
 
@@ -17,12 +18,15 @@ Examples:
   posthouse user create admin --admin --password-file secret
   echo \"$SECRET\" | posthouse user create billing --password-stdin --write 'orders*' --read 'billing*'
   posthouse user update billing -n shop --configure 'billing*' --read '*'
+  posthouse user update sensor --write readings --write-subject 'readings=sensors.{username}.*'
   posthouse user create admin --admin --password-file secret --data /var/lib/posthouse
 
 With --data DIR a user is made or changed without a server, in the data directory of one that is not running: the first user of a
 server that others reach, or a new password when nobody knows the old one. Run it as the system's user that runs the server.
 
-Permissions hold in the namespace of --namespace. In a name pattern * stands for any run of characters.";
+Permissions hold in the namespace of --namespace. In a name pattern * stands for any run of characters; a pattern that begins with
+regex: is a regular expression, which fits a name if it fits any part of it. Patterns of subjects may speak of {username},
+{namespace} and {client_id}. What is given of permissions replaces all that the user has in the namespace.";
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Action {
@@ -46,7 +50,7 @@ pub(crate) enum Action {
         #[command(flatten)]
         offline: Offline,
         /// Take away all permissions in the namespace.
-        #[arg(long, conflicts_with_all = ["configure", "write", "read"])]
+        #[arg(long, conflicts_with_all = ["configure", "write", "read", "write_subject", "read_subject"])]
         no_permissions: bool,
     },
     /// Show all users.
@@ -91,9 +95,32 @@ pub(crate) struct Flags {
     /// Names that it may consume from.
     #[arg(long, value_name = "PATTERN")]
     read: Vec<String>,
+    /// Subjects that it may publish to through a topic that filters by subject patterns, where not all.
+    #[arg(long, value_name = "TOPIC=PATTERN", value_parser = topic_and_pattern)]
+    write_subject: Vec<(String, String)>,
+    /// Subject patterns that it may bind such a topic with, where not all.
+    #[arg(long, value_name = "TOPIC=PATTERN", value_parser = topic_and_pattern)]
+    read_subject: Vec<(String, String)>,
+    /// May log in from the server's own machine only.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    loopback_only: Option<bool>,
+    /// Most long-lived connections at a time. What is given of this and --max-channels replaces both.
+    #[arg(long, value_name = "COUNT")]
+    max_connections: Option<u64>,
+    /// Most channels at a time, in all its connections together.
+    #[arg(long, value_name = "COUNT")]
+    max_channels: Option<u64>,
+    /// Take away the bounds on connections and channels.
+    #[arg(long, conflicts_with_all = ["max_connections", "max_channels"])]
+    no_limits: bool,
     /// Tags, for protocols that know them.
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
+}
+
+fn topic_and_pattern(text: &str) -> Result<(String, String), String> {
+    let (topic, pattern) = text.split_once('=').ok_or("write TOPIC=PATTERN")?;
+    Ok((topic.to_owned(), pattern.to_owned()))
 }
 
 impl Flags {
@@ -118,11 +145,21 @@ impl Flags {
             return Err(Failure::usage("the password is empty"));
         }
         let mut change = UserChange { password, admin: self.admin, ..UserChange::default() };
-        let permissions = Permissions { configure: self.configure, write: self.write, read: self.read };
+        let mut subjects: BTreeMap<String, SubjectPermissions> = BTreeMap::new();
+        for (topic, pattern) in self.write_subject {
+            subjects.entry(topic).or_default().write.push(pattern);
+        }
+        for (topic, pattern) in self.read_subject {
+            subjects.entry(topic).or_default().read.push(pattern);
+        }
+        let permissions = Permissions { configure: self.configure, write: self.write, read: self.read, subjects };
         if permissions != Permissions::default() {
             change.permissions.insert(namespace.to_owned(), Some(permissions));
         }
         change.tags = (!self.tag.is_empty()).then_some(self.tag);
+        change.loopback_only = self.loopback_only;
+        let limits = UserLimits { max_connections: self.max_connections, max_channels: self.max_channels };
+        change.limits = (self.no_limits || limits != UserLimits::default()).then_some(limits);
         Ok(change)
     }
 }
@@ -145,16 +182,27 @@ pub(crate) fn offline(args: &ClientArgs, action: Action) -> Result<Option<Action
     if no_permissions {
         change.permissions.insert(args.namespace.clone(), None);
     }
+    let subjects = |(topic, given): (String, SubjectPermissions)| {
+        (topic, server::offline::SubjectPermissions { write: given.write, read: given.read })
+    };
     let permissions = |given: Permissions| server::offline::Permissions {
         configure: given.configure,
         write: given.write,
         read: given.read,
+        subjects: given.subjects.into_iter().map(subjects).collect(),
+    };
+    let limits = |given: UserLimits| server::offline::UserLimits {
+        max_connections: given.max_connections,
+        max_channels: given.max_channels,
     };
     let stored = server::offline::UserChange {
         password: change.password,
+        stored_password: None,
         admin: change.admin,
         permissions: change.permissions.into_iter().map(|(name, given)| (name, given.map(permissions))).collect(),
         tags: change.tags,
+        loopback_only: change.loopback_only,
+        limits: change.limits.map(limits),
     };
     server::offline::put_user(&config, &name, stored, may_exist)?;
     let outcome = if may_exist { Outcome::Updated } else { Outcome::Created };
@@ -224,13 +272,23 @@ fn show(client: &Client, user: &User) -> Result<(), Failure> {
         ("admin", user.admin.to_string()),
         ("password", if user.has_password { "set" } else { "none" }.to_owned()),
         ("tags", user.tags.join(", ")),
+        ("logs in from", if user.loopback_only { "loopback addresses only" } else { "anywhere" }.to_owned()),
+        ("connections", of_most(user.connections, user.limits.max_connections)),
+        ("channels", of_most(user.channels, user.limits.max_channels)),
     ];
     for (namespace, may) in &user.permissions {
         let text = format!("{namespace}: configure {:?}, write {:?}, read {:?}", may.configure, may.write, may.read);
         fields.push(("permissions", text));
+        for (topic, may) in &may.subjects {
+            fields.push(("subjects", format!("{namespace}: of {topic:?} write {:?}, read {:?}", may.write, may.read)));
+        }
     }
     for token in &user.tokens {
         fields.push(("token", format!("{} {}", token.id, token.description)));
     }
     output::show(client.format, user, fields)
+}
+
+fn of_most(count: u64, most: Option<u64>) -> String {
+    most.map_or_else(|| count.to_string(), |most| format!("{count} of at most {most}"))
 }

@@ -34,6 +34,7 @@ pub(crate) struct Terms {
     /// The user's name, as messages may claim it.
     pub(crate) user: String,
     pub(crate) mechanism: &'static str,
+    pub(crate) peer: PeerInfo,
 }
 
 /// How a handshake ended early.
@@ -101,6 +102,7 @@ pub(crate) async fn run(wire: &mut Wire, app: &App, peer: &PeerInfo) -> Result<(
         client_properties,
         user,
         mechanism,
+        peer: peer.clone(),
     };
     Ok((session, terms))
 }
@@ -219,7 +221,7 @@ async fn login(
         "EXTERNAL" => {
             let name = peer.client_cn.as_deref().ok_or_else(|| refused("EXTERNAL"))?;
             let certificate = Credentials::Certificate { common_name: name.to_owned() };
-            let principal = app.broker.login(certificate).await.map_err(|error| failed("EXTERNAL", &error))?;
+            let principal = app.broker.login(certificate, Some(peer.addr.ip())).await.map_err(|error| failed("EXTERNAL", &error))?;
             return Ok((principal, name.to_owned(), "EXTERNAL"));
         }
         other => return Err(Fault::access_refused(format_args!("mechanism '{other}' is not offered"))),
@@ -232,7 +234,7 @@ async fn login(
     } else {
         return Err(refused(mechanism));
     };
-    let principal = app.broker.login(credentials).await.map_err(|error| failed(mechanism, &error))?;
+    let principal = app.broker.login(credentials, Some(peer.addr.ip())).await.map_err(|error| failed(mechanism, &error))?;
     Ok((principal, user, mechanism))
 }
 

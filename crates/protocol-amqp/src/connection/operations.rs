@@ -150,8 +150,9 @@ impl Open {
             AMQPClass::Connection(connection::AMQPMethod::UpdateSecret(update)) => {
                 let password = String::from_utf8_lossy(update.new_secret.as_bytes()).into_owned();
                 let credentials = Credentials::Password { user: self.terms.user.clone(), password };
+                let peer = self.terms.peer.addr.ip();
                 Box::pin(async move {
-                    match session.broker().login(credentials).await {
+                    match session.broker().login(credentials, Some(peer)).await {
                         Ok(_) => Ok(Reply::Send(AMQPClass::Connection(connection::AMQPMethod::UpdateSecretOk(
                             connection::UpdateSecretOk {},
                         )))),

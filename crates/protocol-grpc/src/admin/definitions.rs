@@ -64,6 +64,7 @@ same_words!(durability_to, durability_from: Durability <=> DurabilityConfig { Fs
 same_words!(overflow_to, overflow_from: Overflow <=> OverflowConfig { Reject, DropOldest });
 same_words!(format_to, format_from: WebhookFormat <=> WebhookFormat { Native, CloudeventsBinary, CloudeventsStructured });
 same_words!(group_start_to, group_start_from: GroupStart <=> GroupStart { Earliest, Latest });
+same_words!(policy_layer_to, policy_layer_from: PolicyLayer <=> PolicyLayer { User, Operator });
 same_words!(policy_scope_to, policy_scope_from: PolicyScope <=> PolicyScope { Queues, Topics, All });
 
 fn start_to(field: &str, number: i32) -> Result<b::GroupStart, Failure> {
@@ -72,6 +73,14 @@ fn start_to(field: &str, number: i32) -> Result<b::GroupStart, Failure> {
 
 fn start_from(from: b::GroupStart) -> i32 {
     group_start_from(Some(from))
+}
+
+pub(super) fn layer_to(field: &str, number: i32) -> Result<b::PolicyLayer, Failure> {
+    Ok(policy_layer_to(field, number)?.unwrap_or_default())
+}
+
+fn layer_from(from: b::PolicyLayer) -> i32 {
+    policy_layer_from(Some(from))
 }
 
 fn scope_to(field: &str, number: i32) -> Result<b::PolicyScope, Failure> {
@@ -88,12 +97,35 @@ fn arguments_to(
     from: std::collections::HashMap<String, String>,
 ) -> Result<BTreeMap<String, serde_json::Value>, Failure> {
     let read = |(name, text): (String, String)| {
-        let value = serde_json::from_str(&text);
-        let value =
-            value.map_err(|error| Failure::invalid(&format!("{field}.{name}"), format!("not JSON: {error}")))?;
+        let value = argument_to(field, &name, &text)?;
         Ok((name, value))
     };
     from.into_iter().map(read).collect()
+}
+
+fn argument_to(field: &str, name: &str, text: &str) -> Result<serde_json::Value, Failure> {
+    let value = serde_json::from_str(text);
+    value.map_err(|error| Failure::invalid(&format!("{field}.{name}"), format!("not JSON: {error}")))
+}
+
+fn only_arguments_to(
+    field: &str,
+    from: std::collections::HashMap<String, g::ArgumentValues>,
+) -> Result<BTreeMap<String, Vec<serde_json::Value>>, Failure> {
+    let read = |(name, given): (String, g::ArgumentValues)| {
+        let values: Result<_, Failure> = given.values.iter().map(|text| argument_to(field, &name, text)).collect();
+        Ok((name, values?))
+    };
+    from.into_iter().map(read).collect()
+}
+
+fn only_arguments_from(
+    from: BTreeMap<String, Vec<serde_json::Value>>,
+) -> std::collections::HashMap<String, g::ArgumentValues> {
+    let shown = |values: Vec<serde_json::Value>| g::ArgumentValues {
+        values: values.iter().map(serde_json::Value::to_string).collect(),
+    };
+    from.into_iter().map(|(name, values)| (name, shown(values))).collect()
 }
 
 fn arguments_from(from: BTreeMap<String, serde_json::Value>) -> std::collections::HashMap<String, String> {
@@ -118,7 +150,8 @@ fn same_to<T>(_: &str, from: T) -> Result<T, Failure> {
 }
 
 both_ways!(quota_to, quota_from: Quota <=> Quota {
-    max_topics, max_queues, max_bindings, max_stored_bytes, max_publish_rate, max_body_bytes |
+    max_topics, max_queues, max_bindings, max_stored_bytes, max_publish_rate, max_body_bytes,
+    max_connections |
 });
 both_ways!(namespace_to, namespace_from: NamespaceConfig <=> NamespaceConfig {
     description |
@@ -158,8 +191,13 @@ both_ways!(values_to, values_from: PolicyValues <=> PolicyValues {
     durability via durability_to, durability_from;
     retention via maybe(retention_to), some(retention_from);
 });
+both_ways!(bounds_to, bounds_from: PolicyBounds <=> PolicyBounds { ttl_ms, max_messages, max_bytes, expires_ms, max_attempts | });
 both_ways!(policy_to, policy_from: PolicyConfig <=> PolicyConfig {
     pattern, priority |
+    only_arguments via only_arguments_to, only_arguments_from;
+    layer via layer_to, layer_from;
+    bounds via or_empty(bounds_to), present(bounds_from);
+    arguments via arguments_to, arguments_from;
     applies_to via scope_to, scope_from;
     defaults via or_empty(values_to), present(values_from);
     overrides via or_empty(values_to), present(values_from);
@@ -301,12 +339,12 @@ mod tests {
         .unwrap();
         assert_eq!(topic_to(topic_from(topic.clone())).unwrap(), topic);
         let policy: b::PolicyConfig = serde_json::from_str(
-            r#"{"pattern":"p*","applies_to":"all","priority":1,"defaults":{"lease_ms":1,"retention":{"max_bytes":2}},"overrides":{"alternate":"x","max_body_bytes":3}}"#,
+            r#"{"pattern":"p*","applies_to":"all","only_arguments":{"x":[null,1]},"layer":"operator","priority":1,"defaults":{"lease_ms":1,"retention":{"max_bytes":2}},"overrides":{"alternate":"x","max_body_bytes":3},"bounds":{"ttl_ms":4,"max_messages":5,"max_bytes":6,"expires_ms":7,"max_attempts":8},"arguments":{"y":{"z":1}}}"#,
         )
         .unwrap();
         assert_eq!(policy_to(policy_from(policy.clone())).unwrap(), policy);
         let namespace: b::NamespaceConfig = serde_json::from_str(
-            r#"{"description":"d","quota":{"max_topics":1,"max_queues":2,"max_bindings":3,"max_stored_bytes":4,"max_publish_rate":5,"max_body_bytes":6},"durability":"interval"}"#,
+            r#"{"description":"d","quota":{"max_topics":1,"max_queues":2,"max_bindings":3,"max_stored_bytes":4,"max_publish_rate":5,"max_body_bytes":6,"max_connections":7},"durability":"interval"}"#,
         )
         .unwrap();
         assert_eq!(namespace_to(namespace_from(namespace.clone())).unwrap(), namespace);
@@ -324,6 +362,12 @@ mod tests {
         let arguments = [("x".to_owned(), "{".to_owned())].into();
         assert_eq!(field(queue_to(g::QueueConfig { arguments, ..Default::default() }).unwrap_err()), "arguments.x");
         assert_eq!(field(policy_to(g::PolicyConfig::default()).unwrap_err()), "applies_to");
+        let only = g::PolicyConfig {
+            applies_to: g::PolicyScope::All.into(),
+            only_arguments: [("x".to_owned(), g::ArgumentValues { values: vec!["{".to_owned()] })].into(),
+            ..Default::default()
+        };
+        assert_eq!(field(policy_to(only).unwrap_err()), "only_arguments.x");
         assert_eq!(field(binding_to(g::BindingConfig::default()).unwrap_err()), "target");
     }
 }

@@ -214,7 +214,8 @@ pub(super) mod groups {
 }
 
 pub(super) mod policies {
-    use super::{App, Failure, Request, d, g, page, views, within};
+    use super::super::page::Page;
+    use super::{App, Failure, Request, d, g, views, within};
 
     pub(crate) async fn put(app: &App, request: Request<g::PutPolicyRequest>) -> Result<g::PutPolicyResponse, Failure> {
         let (session, request) = within(app, request, |request| &request.namespace).await?;
@@ -223,14 +224,22 @@ pub(super) mod policies {
     }
 
     pub(crate) async fn get(app: &App, request: Request<g::GetPolicyRequest>) -> Result<g::Policy, Failure> {
-        let (session, g::GetPolicyRequest { name, .. }) = within(app, request, |request| &request.namespace).await?;
-        let found = session.policies()?.into_iter().find(|policy| policy.name == name);
+        let (session, request) = within(app, request, |request| &request.namespace).await?;
+        let (layer, name) = (d::layer_to("layer", request.layer)?, request.name);
+        let found = session.policies()?.into_iter().find(|policy| policy.is(layer, &name));
         found.map(views::policy).ok_or_else(|| Failure::not_found(format!("there is no policy {name:?}")))
     }
 
-    pub(crate) async fn list(app: &App, request: Request<g::ListRequest>) -> Result<g::ListPoliciesResponse, Failure> {
+    pub(crate) async fn list(
+        app: &App,
+        request: Request<g::ListPoliciesRequest>,
+    ) -> Result<g::ListPoliciesResponse, Failure> {
         let (session, request) = within(app, request, |request| &request.namespace).await?;
-        let (policies, next) = page(&request).of(session.policies()?, |policy| &policy.name, views::policy)?;
+        let layer = d::layer_to("layer", request.layer)?;
+        let mut policies = session.policies()?;
+        policies.retain(|policy| policy.config.layer == layer);
+        let page = Page { prefix: &request.prefix, after: &request.after, limit: request.limit };
+        let (policies, next) = page.of(policies, |policy| &policy.name, views::policy)?;
         Ok(g::ListPoliciesResponse { policies, next })
     }
 
@@ -239,7 +248,7 @@ pub(super) mod policies {
         request: Request<g::DeletePolicyRequest>,
     ) -> Result<g::DeletePolicyResponse, Failure> {
         let (session, request) = within(app, request, |request| &request.namespace).await?;
-        session.delete_policy(&request.name).await?;
+        session.delete_policy_of(d::layer_to("layer", request.layer)?, &request.name).await?;
         Ok(g::DeletePolicyResponse {})
     }
 }

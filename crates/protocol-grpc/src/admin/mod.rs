@@ -75,7 +75,7 @@ calls! {
     delete_group(DeleteGroupRequest) -> DeleteGroupResponse = groups::delete;
     put_policy(PutPolicyRequest) -> PutPolicyResponse = policies::put;
     get_policy(GetPolicyRequest) -> Policy = policies::get;
-    list_policies(ListRequest) -> ListPoliciesResponse = policies::list;
+    list_policies(ListPoliciesRequest) -> ListPoliciesResponse = policies::list;
     delete_policy(DeletePolicyRequest) -> DeletePolicyResponse = policies::delete;
     put_user(PutUserRequest) -> PutUserResponse = users::put;
     get_user(GetUserRequest) -> User = users::get;

@@ -81,16 +81,26 @@ pub(super) mod namespaces {
 }
 
 pub(super) mod users {
+    use broker::definitions as b;
+
     use super::super::page::Page;
     use super::super::{known, views};
     use super::{App, Failure, Request, g};
 
     pub(crate) async fn put(app: &App, request: Request<g::PutUserRequest>) -> Result<g::PutUserResponse, Failure> {
         let (by, request) = known(app, request).await?;
-        let permissions = |given: g::Permissions| broker::definitions::Permissions {
+        let subjects = |(topic, given): (String, g::SubjectPermissions)| {
+            (topic, b::SubjectPermissions { write: given.write, read: given.read })
+        };
+        let permissions = |given: g::Permissions| b::Permissions {
             configure: given.configure,
             write: given.write,
             read: given.read,
+            subjects: given.subjects.into_iter().map(subjects).collect(),
+        };
+        let limits = |given: g::UserLimits| b::UserLimits {
+            max_connections: given.max_connections,
+            max_channels: given.max_channels,
         };
         if let Some(both) = request.revoke_namespaces.iter().find(|name| request.permissions.contains_key(*name)) {
             let why = format!("namespace {both:?} is given permissions by the same request");
@@ -100,9 +110,12 @@ pub(super) mod users {
         let taken = request.revoke_namespaces.into_iter().map(|namespace| (namespace, None));
         let change = broker::UserChange {
             password: request.password,
+            stored_password: None,
             admin: request.admin,
             permissions: given.chain(taken).collect(),
             tags: request.tags.map(|tags| tags.tags),
+            loopback_only: request.loopback_only,
+            limits: request.limits.map(limits),
         };
         let outcome = app.broker.put_user(&by, &request.name, change).await?;
         Ok(g::PutUserResponse { outcome: views::outcome(outcome) })

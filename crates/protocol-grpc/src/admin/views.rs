@@ -25,6 +25,7 @@ pub(super) fn namespace(info: v::NamespaceInfo) -> g::Namespace {
         topics: info.topics,
         queues: info.queues,
         stored_bytes: info.stored_bytes,
+        connections: info.connections,
     }
 }
 
@@ -43,6 +44,7 @@ pub(super) fn topic(info: v::TopicInfo) -> g::Topic {
         config: Some(d::topic_from(info.config)),
         retention: info.retention.map(d::retention_from),
         policy: info.policy,
+        operator_policy: info.operator_policy,
         partitions: (0..).zip(info.partitions).map(partition).collect(),
         bindings: info.bindings,
         published: info.published,
@@ -59,6 +61,7 @@ pub(super) fn queue(info: v::QueueInfo) -> g::Queue {
         effective: Some(effective),
         config: Some(d::queue_from(info.config)),
         policy: info.policy,
+        operator_policy: info.operator_policy,
         depth: Some(g::QueueDepth {
             ready: info.depth.ready,
             unread: info.depth.unread,
@@ -185,10 +188,14 @@ pub(super) fn browsed(info: v::Browsed) -> g::Browsed {
 
 pub(super) fn user(info: broker::UserInfo) -> g::User {
     let token = |(id, description, expires_at_ms)| g::TokenInfo { id, description, expires_at_ms };
+    let subjects = |(topic, given): (String, broker::definitions::SubjectPermissions)| {
+        (topic, g::SubjectPermissions { write: given.write, read: given.read })
+    };
     let permissions = |given: broker::definitions::Permissions| g::Permissions {
         configure: given.configure,
         write: given.write,
         read: given.read,
+        subjects: given.subjects.into_iter().map(subjects).collect(),
     };
     g::User {
         name: info.name,
@@ -197,5 +204,12 @@ pub(super) fn user(info: broker::UserInfo) -> g::User {
         tokens: info.tokens.into_iter().map(token).collect(),
         permissions: info.permissions.into_iter().map(|(namespace, given)| (namespace, permissions(given))).collect(),
         tags: info.tags,
+        loopback_only: info.loopback_only,
+        limits: Some(g::UserLimits {
+            max_connections: info.limits.max_connections,
+            max_channels: info.limits.max_channels,
+        }),
+        connections: info.connections,
+        channels: info.channels,
     }
 }

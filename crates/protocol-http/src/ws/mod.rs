@@ -32,7 +32,7 @@ async fn upgrade(
     let upgrade = upgrade.map_err(|error| {
         Failure::new(426, "upgrade-required", format!("this is a WebSocket endpoint: {}", error.body_text()))
     })?;
-    let permit = app.stream()?;
+    let permit = (app.stream()?, session.connection_guard()?);
     // The library cuts a connection that passes its bound; ours is lower, so that the client is told first.
     let upgrade = upgrade.max_message_size(MAX_FRAME_BYTES * 2).max_frame_size(MAX_FRAME_BYTES * 2);
     Ok(upgrade.on_upgrade(move |socket| async move {

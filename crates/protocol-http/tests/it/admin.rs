@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::Request;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::App;
 
@@ -105,6 +105,70 @@ async fn once_there_are_users_credentials_decide() {
     let token = shown["tokens"][0]["id"].as_str().unwrap();
     app.send(with("DELETE", &format!("/admin/v1/tokens/{token}"), root, "")).await.ok();
     assert_eq!(app.send(with("GET", "/v1/default/queues", &bearer, "")).await.problem().1, "unauthenticated");
+}
+
+#[tokio::test]
+async fn policies_of_two_layers_may_share_a_name_and_both_are_shown_where_they_apply() {
+    let app = App::new();
+    let users =
+        json!({"pattern": "regex:^w", "applies_to": "queues", "defaults": {"ttl_ms": 9}, "arguments": {"x": [1]}});
+    let operators = json!({"pattern": "*", "applies_to": "queues", "layer": "operator", "bounds": {"max_messages": 7}});
+    app.put("/v1/default/policies/p", users).await.ok();
+    app.put("/v1/default/policies/p", operators).await.ok();
+    let queue = app.put("/v1/default/queues/work", json!({"max_messages": 100})).await.ok().json()["item"].clone();
+    assert_eq!((&queue["policy"], &queue["operator_policy"]), (&json!("p"), &json!("p")));
+    assert_eq!((&queue["effective"]["max_messages"], &queue["effective"]["ttl_ms"]), (&json!(7), &json!(9)));
+    let shown = app.get("/v1/default/policies/p").await.ok().json();
+    assert_eq!((&shown["config"]["pattern"], &shown["config"]["arguments"]), (&json!("regex:^w"), &json!({"x": [1]})));
+    let shown = app.get("/v1/default/policies?layer=operator").await.ok().json();
+    assert_eq!(
+        (shown["items"].as_array().unwrap().len(), &shown["items"][0]["config"]["layer"]),
+        (1, &json!("operator"))
+    );
+    app.send(Request::delete("/v1/default/policies/p?layer=operator").body(Body::empty()).unwrap()).await.ok();
+    assert_eq!(app.get("/v1/default/policies/p?layer=operator").await.problem().0, 404);
+    app.get("/v1/default/policies/p").await.ok();
+    let queue = app.get("/v1/default/queues/work").await.ok().json();
+    assert_eq!((&queue["operator_policy"], &queue["effective"]["max_messages"]), (&Value::Null, &json!(100)));
+    let wrong = json!({"pattern": "regex:(?=a)", "applies_to": "all"});
+    assert_eq!(app.put("/v1/default/policies/p", wrong).await.problem().2.as_deref(), Some("pattern"));
+}
+
+#[tokio::test]
+async fn users_are_shown_as_they_were_set() {
+    let app = App::new();
+    let root = json!({"password": "correct horse", "admin": true});
+    app.put("/admin/v1/users/root", root).await.ok();
+    let root = "Basic cm9vdDpjb3JyZWN0IGhvcnNl";
+    let with = |method: &str, path: &str, body: Value| {
+        let request = Request::builder().method(method).uri(path).header("authorization", root);
+        request.header("content-type", "application/json").body(Body::from(body.to_string())).unwrap()
+    };
+    let permissions = json!({"default": {
+        "configure": [], "write": ["regex:^a"], "read": ["*"],
+        "subjects": {"a": {"write": ["{username}.*"], "read": []}},
+    }});
+    let user = json!({"permissions": permissions, "loopback_only": true, "limits": {"max_connections": 3}});
+    app.send(with("PUT", "/admin/v1/users/ada", user)).await.ok();
+    app.send(with("PUT", "/admin/v1/users/ada", json!({"tags": ["management"]}))).await.ok();
+    let shown = app.send(with("GET", "/admin/v1/users/ada", Value::Null)).await.ok().json();
+    assert_eq!((&shown["permissions"], &shown["tags"]), (&permissions, &json!(["management"])));
+    assert_eq!((&shown["loopback_only"], &shown["limits"]), (&json!(true), &json!({"max_connections": 3})));
+    assert_eq!((&shown["connections"], &shown["channels"]), (&json!(0), &json!(0)));
+    let made = app.send(with("POST", "/admin/v1/users/ada/tokens", json!({}))).await.ok().json();
+    let request = |peer: Option<&str>| {
+        let bearer = format!("Bearer {}", made["token"].as_str().unwrap());
+        let mut request = Request::get("/v1/default/queues").header("authorization", bearer);
+        if let Some(address) = peer {
+            let addr = address.parse().unwrap();
+            request = request.extension(net::PeerInfo { addr, tls: false, client_cn: None });
+        }
+        request.body(Body::empty()).unwrap()
+    };
+    app.send(request(Some("127.0.0.1:5"))).await.ok();
+    for peer in [Some("192.0.2.1:5"), None] {
+        assert_eq!(app.send(request(peer)).await.problem().1, "unauthenticated", "{peer:?}");
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use crate::harness::App;
 struct Client {
     socket: WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>,
     server: tokio::task::JoinHandle<()>,
+    address: std::net::SocketAddr,
 }
 
 impl Drop for Client {
@@ -27,7 +28,7 @@ impl Client {
         let router = app.router.clone().layer(axum::Extension(drain));
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         let (socket, _) = tokio_tungstenite::connect_async(format!("ws://{address}/v1/default/ws")).await.unwrap();
-        let mut client = Self { socket, server };
+        let mut client = Self { socket, server, address };
         assert!(matches!(client.next().await, ServerFrame::Welcome { .. }));
         client
     }
@@ -241,4 +242,17 @@ async fn a_client_that_does_not_read_is_cut_off_and_what_it_had_goes_back() {
     }
     client.send(json!({"tail": {"id": "t", "topic": "t", "from": "earliest", "credit": 100}})).await;
     until(&app, "q", 0, 1, 0).await;
+}
+
+#[tokio::test]
+async fn a_socket_counts_among_the_namespaces_connections() {
+    let app = App::new();
+    app.put("/admin/v1/namespaces/default", json!({"quota": {"max_connections": 1}})).await.ok();
+    let connections = async || app.get("/admin/v1/namespaces/default").await.ok().json()["connections"].clone();
+    let client = Client::connect(&app).await;
+    assert_eq!(connections().await, 1);
+    let address = client.address;
+    let refused = tokio_tungstenite::connect_async(format!("ws://{address}/v1/default/ws")).await.unwrap_err();
+    let tokio_tungstenite::tungstenite::Error::Http(answer) = refused else { panic!("{refused:?}") };
+    assert_eq!(answer.status(), 429);
 }

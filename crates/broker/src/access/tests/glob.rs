@@ -79,3 +79,39 @@ fn many_stars_cost_no_more_than_few() {
     assert!(!pattern.matches(&"a".repeat(100_000)));
     assert!(pattern.matches(&format!("{}b", "a".repeat(100_000))));
 }
+
+#[test]
+fn a_pattern_that_begins_so_is_a_regular_expression_that_fits_any_part() {
+    check("regex:.*", &["", "a", "orders.eu"], &[]);
+    check(r"regex:^(orders|mail)\..*$", &["orders.eu", "mail."], &["orders", "xorders.eu", "mails.x"]);
+    check("regex:orders", &["orders", "my-orders.eu"], &["order", "", "Orders"]);
+    check("regex:(?i)^orders$", &["Orders"], &["orders2"]);
+    check("regex:^.$", &["é"], &["", "ab"]);
+    check("regex:^amq\\.default$", &["amq.default"], &["", "amq-default"]);
+    check("Regex:.*", &["Regex:.x", "Regex:."], &["a"]);
+}
+
+#[test]
+fn an_expression_that_says_nothing_fits_the_empty_name_only() {
+    check("regex:", &[""], &["a", "regex:"]);
+    check("regex:^$", &[""], &["a"]);
+}
+
+#[test]
+fn an_expression_that_cannot_be_read_says_why_in_one_line() {
+    let why = |pattern: &str| NamePattern::new(pattern).unwrap_err().to_string();
+    assert_eq!(why("regex:(a"), "the regular expression cannot be read: unclosed group");
+    assert!(why("regex:^(?!amq)").contains("look-around"), "{}", why("regex:^(?!amq)"));
+    assert!(why(r"regex:(a)\1").contains("backreferences"), "{}", why(r"regex:(a)\1"));
+    assert_eq!(NamePattern::new(r"regex:\w{1000}{1000}"), Err(NamePatternError::RegexTooBig));
+    assert!(NamePattern::new(&format!("regex:{}", "a".repeat(16 * 1024))).is_ok());
+    let long = NamePattern::new(&format!("regex:{}", "a".repeat(16 * 1024 + 1)));
+    assert_eq!(long, Err(NamePatternError::RegexTooLong { len_bytes: 16 * 1024 + 1 }));
+}
+
+/// A matcher that backtracks would not end before the sun does.
+#[test]
+fn an_expression_takes_time_in_proportion_to_the_name() {
+    let pattern = NamePattern::new("regex:^(a*)*(a*)*b$").unwrap();
+    assert!(!pattern.matches(&"a".repeat(10_000)));
+}

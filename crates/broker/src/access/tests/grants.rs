@@ -1,4 +1,5 @@
 use super::*;
+use crate::definitions::SubjectPermissions;
 use crate::errors::AccessError;
 
 fn principal(users: &Users, name: &str) -> Principal {
@@ -92,4 +93,64 @@ fn a_user_made_again_under_an_old_name_is_another_one() {
     users.put("ada", UserConfig { admin: true, ..UserConfig::default() });
     assert!(users.grants(&old, "default").is_none());
     assert!(users.grants(&principal(&users, "ada"), "default").is_some());
+}
+
+/// What of a subject is allowed in namespace `shop` for a user of this name, with these patterns on topic `t` for writing.
+fn writes(user: &str, client: Option<&str>, patterns: &[&str], subject: &[u8]) -> bool {
+    let users = users(options());
+    let write = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
+    let subjects = [("t".to_owned(), SubjectPermissions { write, read: Vec::new() })].into();
+    let shop = Permissions { subjects, ..permissions(&[], &["*"], &["*"]) };
+    users.put(user, UserConfig { permissions: [("shop".to_owned(), shop)].into(), ..UserConfig::default() });
+    let grants = users.grants(&principal(&users, user), "shop").unwrap();
+    let grants = client.map_or_else(|| grants.clone(), |client| grants.clone().for_client(client));
+    assert!(grants.subjects_of("other").is_none(), "other topics are not restricted");
+    let restricted = grants.subjects_of("t").expect("it is restricted");
+    assert!(restricted.require(Action::Read, subject).is_err(), "nothing is said of reading");
+    restricted.require(Action::Write, subject).is_ok()
+}
+
+#[test]
+fn subjects_are_restricted_by_patterns_that_speak_of_the_session() {
+    for (patterns, yes, no) in [
+        (&["orders.*"][..], &["orders.", "orders.eu.1"][..], &["orders", "x.orders.1", ""][..]),
+        (&["a", "b"], &["a", "b"], &["c", "ab"]),
+        (&["regex:^eu\\."], &["eu.1"], &["a.eu.1"]),
+        (&["regex:"], &[""], &["a"]),
+        (&[], &[], &["", "a"]),
+        (&["{namespace}.{username}.*"], &["shop.ada.x"], &["shop.bob.x", "{namespace}.{username}.x"]),
+        (&["regex:^{namespace}-{username}-[0-9]{2}$"], &["shop-ada-12"], &["shop-ada-1", "shop-eve-12"]),
+    ] {
+        for (subject, expected) in yes.iter().map(|s| (s, true)).chain(no.iter().map(|s| (s, false))) {
+            assert_eq!(writes("ada", None, patterns, subject.as_bytes()), expected, "{patterns:?} {subject:?}");
+        }
+    }
+    assert!(writes("ada", None, &["a.*"], b"a.\xff\n"), "a subject may be any bytes");
+}
+
+#[test]
+fn a_value_is_put_in_as_it_is_and_never_as_a_pattern() {
+    assert!(!writes(".*", None, &["regex:^{username}$"], b"ada"));
+    assert!(writes(".*", None, &["regex:^{username}$"], b".*"));
+    assert!(!writes("*", None, &["{username}"], b"ada") && writes("*", None, &["{username}"], b"*"));
+    assert!(writes("{namespace}", None, &["{username}"], b"{namespace}"), "a value is not looked through again");
+}
+
+#[test]
+fn a_clients_id_permits_something_only_once_it_is_told() {
+    let patterns = &["{client_id}.*", "all"];
+    assert!(writes("ada", Some("c1"), patterns, b"c1.x") && !writes("ada", Some("c2"), patterns, b"c1.x"));
+    assert!(!writes("ada", None, patterns, b"{client_id}.x"));
+    assert!(writes("ada", None, patterns, b"all") && writes("ada", Some("c1"), patterns, b"all"));
+}
+
+#[test]
+fn a_refused_subject_is_named() {
+    let users = users(options());
+    let subjects = [("t".to_owned(), SubjectPermissions::default())].into();
+    let shop = Permissions { subjects, ..Permissions::default() };
+    users.put("ada", UserConfig { permissions: [("shop".to_owned(), shop)].into(), ..UserConfig::default() });
+    let grants = users.grants(&principal(&users, "ada"), "shop").unwrap();
+    let error = grants.subjects_of("t").unwrap().require(Action::Write, b"x.y").unwrap_err();
+    assert_eq!(error.to_string(), r#"user "ada" may not write subject "x.y" of topic "t" in namespace "shop""#);
 }

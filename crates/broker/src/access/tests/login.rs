@@ -1,5 +1,6 @@
 use super::super::secrets::split_token;
 use super::*;
+use crate::definitions::HashAlgorithm;
 use crate::errors::AccessError;
 
 const WRONG: AccessError = AccessError::Unauthenticated;
@@ -169,4 +170,67 @@ fn anonymous_callers_are_let_in_only_where_it_is_allowed_and_only_while_there_ar
     open.put("ada", with_password("right"));
     assert_eq!(open.authenticate(&Credentials::Anonymous, at(0)), Err(WRONG));
     assert!(open.grants(&anyone, "default").is_none(), "sessions that began before the first user end too");
+}
+
+/// The password `correct hörse`, as Python's hashlib says: the hash of salt and password.
+fn salted(algorithm: HashAlgorithm) -> UserConfig {
+    let hash = match algorithm {
+        HashAlgorithm::Sha256 => "ShRPvRCsG2NrOlnf/5D8X/r7n2BwK/iIKZd+PCEOe6Q=",
+        HashAlgorithm::Sha512 => {
+            "wbhXLrLusop+c4+MH06SiYYGo7+1VgWIZ8t3tTszNgwNbbG2ed03CP/D7pUZwL3smYmmB3Np3NAjhKVADhOVZw=="
+        }
+    };
+    let record = CredentialRecord::SaltedHash { algorithm, salt: "AQIDBA==".to_owned(), hash: hash.to_owned() };
+    UserConfig { credentials: vec![record], ..UserConfig::default() }
+}
+
+#[test]
+fn a_hash_of_another_system_lets_its_password_in() {
+    for algorithm in [HashAlgorithm::Sha256, HashAlgorithm::Sha512] {
+        let users = users(options());
+        users.put("ada", salted(algorithm));
+        users.authenticate(&login("ada", "correct hörse"), at(0)).unwrap();
+        assert_eq!(users.authenticate(&login("ada", "correct horse"), at(0)), Err(WRONG));
+        users.put("ada", with_password("new"));
+        assert_eq!(users.authenticate(&login("ada", "correct hörse"), at(0)), Err(WRONG), "{algorithm:?}");
+    }
+}
+
+/// It is quick to check, which must not show.
+#[test]
+fn a_hash_of_another_system_costs_a_slow_one_besides() {
+    let users = users(options());
+    users.put("ada", salted(HashAlgorithm::Sha256));
+    users.authenticate(&login("ada", "wrong"), at(0)).unwrap_err();
+    assert_eq!(users.hashes(), 2, "its own, and one as slow as everybody's");
+}
+
+#[test]
+fn who_may_log_in_from_loopback_only_is_let_in_from_nowhere_else() {
+    let users = users(options());
+    let (token, record) = new_token("", None).unwrap();
+    let mut config = with_password("right");
+    config.credentials.push(record);
+    users.put("ada", UserConfig { loopback_only: true, ..config });
+    users.put("bob", with_password("right"));
+    let certificate = Credentials::Certificate { common_name: "ada".to_owned() };
+    for credentials in [login("ada", "right"), Credentials::Token(token), certificate] {
+        for (address, welcome) in [
+            (Some("127.0.0.1"), true),
+            (Some("127.8.9.1"), true),
+            (Some("::1"), true),
+            (Some("::ffff:127.0.0.1"), true),
+            (Some("10.0.0.1"), false),
+            (Some("::ffff:10.0.0.1"), false),
+            (Some("0.0.0.0"), false),
+            (Some("fe80::1"), false),
+            (None, false),
+        ] {
+            let peer = address.map(|address| address.parse().unwrap());
+            let answer = users.authenticate_from(&credentials, peer, at(0));
+            assert_eq!(answer.map(drop), if welcome { Ok(()) } else { Err(WRONG) }, "{credentials:?} {address:?}");
+        }
+    }
+    let far = Some("10.0.0.1".parse().unwrap());
+    assert!(users.authenticate_from(&login("bob", "right"), far, at(0)).is_ok());
 }

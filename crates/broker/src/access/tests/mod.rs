@@ -36,5 +36,5 @@ fn login(user: &str, password: &str) -> Credentials {
 
 fn permissions(configure: &[&str], write: &[&str], read: &[&str]) -> Permissions {
     let own = |patterns: &[&str]| patterns.iter().map(|&pattern| pattern.to_owned()).collect();
-    Permissions { configure: own(configure), write: own(write), read: own(read) }
+    Permissions { configure: own(configure), write: own(write), read: own(read), ..Permissions::default() }
 }

@@ -170,15 +170,36 @@ fn secrets_are_not_in_debug_output() {
         headers: [("authorization".to_owned(), "Bearer headersecret".to_owned())].into(),
         format: None,
     };
+    let salted = CredentialRecord::SaltedHash {
+        algorithm: crate::definitions::HashAlgorithm::Sha256,
+        salt: "c2FsdHk=".to_owned(),
+        hash: "aGFzaHk=".to_owned(),
+    };
+    let stored = crate::UserChange {
+        stored_password: Some(crate::StoredPassword::Record(salted)),
+        ..crate::UserChange::default()
+    };
     let registry = users(options());
     registry.put("ada", config.clone());
     let all = format!(
-        "{config:?} {token:?} {webhook:?} {:?} {:?} {registry:?}",
+        "{config:?} {token:?} {webhook:?} {stored:?} {:?} {:?} {registry:?}",
         login("ada", "hunter2"),
         Credentials::Token(text.clone()),
     );
     let (_, secret) = split_token(&text).unwrap();
-    for hidden in [phc, sha256, secret, "hunter2", "pw", "pathsecret", "querysecret", "hmackey", "headersecret"] {
+    for hidden in [
+        phc,
+        sha256,
+        secret,
+        "hunter2",
+        "pw",
+        "pathsecret",
+        "querysecret",
+        "hmackey",
+        "headersecret",
+        "c2FsdHk",
+        "aGFzaHk",
+    ] {
         assert!(!all.contains(hidden), "{hidden:?} is in {all}");
     }
     assert!(all.contains("https://hooks.example") && all.contains("authorization"), "{all}");
