@@ -361,6 +361,9 @@ async fn a_held_queue_is_its_connections_alone_but_anybody_publishes_to_it() {
     }
     let refused = other.declare_owned_queue("q", lone(), false).await;
     assert!(matches!(refused, Err(DeclareError::Held { .. })));
+    let internal = bench.broker.internal_session("default").unwrap();
+    assert!(matches!(internal.purge("q").await, Err(DeclareError::Held { .. })), "whoever may do everything, too");
+    internal.with_owner_of(&own).use_queue("q").expect("it acts for the connection");
     let clone = own.clone();
     assert_eq!(clone.declare_owned_queue("q", lone(), false).await.unwrap().0, Declared::Unchanged);
     assert_eq!(own.use_queue("q").unwrap().depth.ready, 4);
