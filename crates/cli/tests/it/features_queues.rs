@@ -459,7 +459,7 @@ fn a_queue_is_looked_at_purged_and_goes_when_unused() {
     // One that goes with its last consumer, and a topic with its last binding, which was to that queue.
     server.run("queue create passing --auto-delete");
     server.run("topic create through --auto-delete --volatile");
-    server.run("binding create through --to-queue passing");
+    server.run("binding create through passing");
     api.text("queues/passing", "x");
     let out = api.next("passing");
     api.settle("passing", "ack", &out);
