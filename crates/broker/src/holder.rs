@@ -62,3 +62,20 @@ impl Drop for Claim<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_that_is_not_kept_is_let_go_and_there_is_none_after_the_end() {
+        let holder = Holder::default();
+        drop(holder.claim(EntityId(1)));
+        holder.claim(EntityId(2)).unwrap().keep();
+        holder.claim(EntityId(3)).unwrap().keep();
+        holder.let_go(EntityId(2));
+        assert_eq!(holder.end(), BTreeSet::from([EntityId(3)]));
+        assert!(holder.claim(EntityId(4)).is_none());
+        assert_eq!(holder.end(), BTreeSet::from([EntityId(3)]), "it keeps what it had until that is deleted");
+    }
+}

@@ -64,10 +64,15 @@ impl Broker {
                 let groups: Vec<_> = entities.groups.values().cloned().collect();
                 (queues, topics, groups)
             };
+            // Those that could not be deleted when their last consumer left.
+            let mut abandoned = Vec::new();
             let mut stored = 0;
             for queue in &queues {
                 let mut guard = queue.lock(now);
                 guard.meter.sample(now.mono);
+                if guard.is_abandoned() {
+                    abandoned.push(Arc::clone(queue));
+                }
                 let depth = guard.machine.depth();
                 stored += depth.waiting_bytes + depth.in_flight_bytes;
                 drop(guard);
@@ -84,8 +89,6 @@ impl Broker {
             }
             groups.iter().for_each(|group| group.tick(now));
             space.stored_bytes.store(stored, Ordering::Relaxed);
-            // Those that could not be deleted when their last consumer left.
-            let abandoned = queues.iter().filter(|queue| queue.lock(now).is_abandoned()).cloned().collect();
             self.let_abandoned_go(abandoned).await;
             for queue in queues {
                 let expires = queue.definition().resolved.expires;

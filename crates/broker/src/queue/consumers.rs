@@ -98,7 +98,12 @@ impl Consumers {
         if before.is_none_or(|active| !serves(active)) {
             let best =
                 |(_, consumer): &(&u64, &Consumer)| (consumer.ready, consumer.rules.priority, Reverse(consumer.order));
-            self.active = self.all.iter().filter(|(_, consumer)| !consumer.retired).max_by_key(best).map(|(id, _)| ConsumerId(*id));
+            self.active = self
+                .all
+                .iter()
+                .filter(|(_, consumer)| !consumer.retired)
+                .max_by_key(best)
+                .map(|(id, _)| ConsumerId(*id));
         }
         (self.active != before).then_some(self.active)
     }

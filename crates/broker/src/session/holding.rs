@@ -20,6 +20,13 @@ impl Session {
         Self { holder: Some(Arc::new(Holder::default())), ..self.clone() }
     }
 
+    /// This session on behalf of the other's connection: it may use the queues that that one holds, and holds what it declares with it. For a
+    /// connection that has sessions of several callers, the broker's own among them.
+    #[must_use]
+    pub fn with_owner_of(&self, other: &Self) -> Self {
+        Self { holder: other.holder.clone(), ..self.clone() }
+    }
+
     /// Makes a queue that this session's connection holds: only sessions with the same owner may consume, look at, purge, bind, redeclare or
     /// delete it; publishing to it is open to all. It is volatile, and goes with [`delete_owned`](Self::delete_owned). Otherwise as
     /// [`declare_queue`](Self::declare_queue). Whether a queue is owned cannot change.

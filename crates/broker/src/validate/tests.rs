@@ -38,6 +38,7 @@ fn queues() {
             json!({"dead_letter": {"topic": {"topic": "dead", "subject": null}}}),
             json!({"volatile": true}),
             json!({"volatile": true, "durability": "memory"}),
+            json!({"auto_delete": true, "volatile": true, "expires_ms": 5}),
             json!({"breaker": {"failure_ratio": 1.0, "window": 1, "pause_ms": 1}}),
         ],
         &[
@@ -47,6 +48,7 @@ fn queues() {
             (json!({"delay_ms": u64::MAX}), "delay_ms", "0 is none"),
             (json!({"expires_ms": u64::MAX}), "expires_ms", "0 is never"),
             (json!({"dedup_window_ms": 604_800_001u64}), "dedup_window_ms", "use 0 to 604800000"),
+            (json!({"auto_delete": true, "webhook": {"url": "http://x/"}}), "auto_delete", "leave one of both out"),
             (json!({"priority_levels": 1}), "priority_levels", "use 2 to 256, or leave it out"),
             (json!({"priority_levels": 257}), "priority_levels", "use 2 to 256"),
             (json!({"retry": {"factor": 0.5}}), "retry.factor", "use 1 to 100"),
@@ -107,8 +109,16 @@ fn topics() {
             json!({"captures": ["orders.>", "a.*.#"], "max_body_bytes": 134_217_728}),
             json!({"retention": {"compact": true, "tombstone_ms": 0}}),
             json!({"router": {"kind": "consistent-hash", "header": "user"}}),
+            json!({"volatile": true, "auto_delete": true}),
+            json!({"volatile": true, "retention": {}, "durability": "memory"}),
         ],
         &[
+            (
+                json!({"volatile": true, "retention": {}}),
+                "retention",
+                "set durability to \"memory\", or leave retention out",
+            ),
+            (json!({"volatile": true, "retention": {}, "durability": "os"}), "retention", "set durability"),
             (json!({"partitions": 0}), "partitions", "use 1 to 1024"),
             (json!({"partitions": 1025}), "partitions", "use 1 to 1024"),
             (json!({"alternate": ""}), "alternate", "empty"),

@@ -1,5 +1,7 @@
 //! What goes by itself, what goes with a connection, and names that lead to what is not there yet.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use broker::definitions::{
@@ -11,7 +13,8 @@ use broker::views::{Declared, ReadFrom};
 use broker::{
     ConsumeError, DeclareError, DeclareTopic, DeleteOptions, PublishError, PublishOptions, Receive, Redrive, Session,
 };
-use log::Log;
+use log::{Log, MemoryLog};
+use testkit::ManualClock;
 use types::{Filter, LogId, Offset};
 
 use crate::harness::{
@@ -133,6 +136,36 @@ async fn consumers_that_race_with_the_end_of_their_queue_keep_it_or_hear_that_it
             Err(error) => panic!("seed {seed}: {error}"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_consumer_that_comes_while_its_queue_goes_hears_that_it_is_gone() {
+    let log = Arc::new(MemoryLog::manual());
+    let stop = Arc::new(AtomicBool::new(false));
+    let rounds = {
+        let (log, stop) = (Arc::clone(&log), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                log.run_round();
+                std::thread::yield_now();
+            }
+        })
+    };
+    let bench = Bench::on(Arc::clone(&log), Arc::new(ManualClock::new()));
+    let session = bench.session();
+    queue(&session, "q", auto_delete()).await;
+    let last = session.consume("q", consumer(false, 0)).unwrap();
+    stop.store(true, Ordering::Relaxed);
+    rounds.join().expect("ends");
+    let leaving = tokio::spawn(last.leave());
+    while log.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let late = session.consume("q", consumer(false, 0)).map(drop);
+    assert!(matches!(late, Err(ConsumeError::Deleted(_))), "{late:?}");
+    log.run_round();
+    leaving.await.unwrap();
+    assert!(is_gone(&session.queue("q")));
 }
 
 #[tokio::test]
@@ -361,6 +394,9 @@ async fn a_held_queue_is_its_connections_alone_but_anybody_publishes_to_it() {
     }
     let refused = other.declare_owned_queue("q", lone(), false).await;
     assert!(matches!(refused, Err(DeclareError::Held { .. })));
+    let internal = bench.broker.internal_session("default").unwrap();
+    assert!(matches!(internal.purge("q").await, Err(DeclareError::Held { .. })), "whoever may do everything, too");
+    internal.with_owner_of(&own).use_queue("q").expect("it acts for the connection");
     let clone = own.clone();
     assert_eq!(clone.declare_owned_queue("q", lone(), false).await.unwrap().0, Declared::Unchanged);
     assert_eq!(own.use_queue("q").unwrap().depth.ready, 4);

@@ -456,10 +456,31 @@ fn a_queue_is_looked_at_purged_and_goes_when_unused() {
     while api.get("queues")["items"].as_array().unwrap().iter().any(|queue| queue["name"] == json!("brief")) {
         assert!(Instant::now() < gone, "an unused queue stays");
     }
+    // One that goes with its last consumer, and a topic with its last binding, which was to that queue.
+    server.run("queue create passing --auto-delete");
+    server.run("topic create through --auto-delete --volatile");
+    server.run("binding create through passing");
+    api.text("queues/passing", "x");
+    let out = api.next("passing");
+    api.settle("passing", "ack", &out);
+    assert_eq!(api.get("queues/passing")["config"]["auto_delete"], json!(true), "a receive is no standing consumer");
+    let mut standing = Ws::new(&server);
+    assert!(standing.consume("passing", 10, &json!({}))["opened"].is_object());
+    drop(standing);
+    let gone = Instant::now() + crate::harness::PATIENCE;
+    while api.get("queues")["items"].as_array().unwrap().iter().any(|queue| queue["name"] == json!("passing")) {
+        assert!(Instant::now() < gone, "a queue stays without its consumer");
+    }
+    api.refused(404, "not-found", "GET", "topics/through", &Value::Null);
     server.run("queue create fleeting --volatile");
+    server.run("topic create lasting");
+    server.run("topic create fleeting --volatile");
     api.text("queues/fleeting", "x");
     server.signal("TERM");
     server.wait();
     let server = Server::start(data.path());
-    Api::new(&server).refused(404, "not-found", "GET", "queues/fleeting", &Value::Null);
+    let mut api = Api::new(&server);
+    api.refused(404, "not-found", "GET", "queues/fleeting", &Value::Null);
+    api.refused(404, "not-found", "GET", "topics/fleeting", &Value::Null);
+    api.get("topics/lasting");
 }

@@ -209,6 +209,9 @@ fn grpc_frames() -> Seeds {
         priority: Some(9),
         dedup_id: Some("d".into()),
         durable: false,
+        // The wire knows neither of these.
+        also: Vec::new(),
+        topic: None,
     };
     let tombstone = Message { subject: Bytes::from_static(b"\xff"), body: None, ..Message::default() };
     let (full, bare) = (g::Message::from(message), g::Message::from(tombstone));
