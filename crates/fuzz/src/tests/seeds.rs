@@ -209,6 +209,7 @@ fn grpc_frames() -> Seeds {
         priority: Some(9),
         dedup_id: Some("d".into()),
         durable: false,
+        ..Message::default()
     };
     let tombstone = Message { subject: Bytes::from_static(b"\xff"), body: None, ..Message::default() };
     let (full, bare) = (g::Message::from(message), g::Message::from(tombstone));
