@@ -9,6 +9,7 @@ pub mod bounds;
 mod broker;
 pub mod codec;
 mod consumer;
+mod deaths;
 pub mod dedup;
 pub mod defaults;
 pub mod definitions;
@@ -48,6 +49,7 @@ pub use access::{Credentials, Principal};
 pub use backup::{Backup, BackupHistory};
 pub use broker::{Broker, BrokerMetrics, BrokerOptions};
 pub use consumer::{Consumer, ConsumerOptions};
+pub use deaths::{DEATHS_HEADER, Death, DeathMark, Deaths, MAX_DEATH_SUBJECTS_BYTES, MAX_DEATHS};
 pub use errors::{
     AccessError, BackupError, ConsumeError, DeclareError, PublishError, ReplayError, RequestError, SettleError,
     StorageError,

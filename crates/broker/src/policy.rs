@@ -165,6 +165,7 @@ pub fn resolve_queue(name: &str, own: &QueueConfig, policies: &Policies, namespa
         max_bytes: first(&over.max_bytes, &own.max_bytes, &default.max_bytes),
         overflow: match first(&over.overflow, &own.overflow, &default.overflow) {
             Some(OverflowConfig::DropOldest) => Overflow::DropOldest,
+            Some(OverflowConfig::RejectDeadLetter) => Overflow::RejectDeadLetter,
             Some(OverflowConfig::Reject) | None => Overflow::Reject,
         },
         breaker: breaker.map(breaker_rules),
