@@ -98,6 +98,10 @@ open! {
         pub dedup_window_ms: Option<u64>,
         /// Largest message body, in bytes.
         pub max_body_bytes: Option<u64>,
+        /// The topic goes when the last binding from it is removed. One that never had a binding stays.
+        pub auto_delete: bool,
+        /// The definition, and that of bindings from it and to it, is in memory only and gone with the process.
+        pub volatile: bool,
         /// What a protocol keeps with the entity and shows again; the broker does not read it.
         pub arguments: BTreeMap<String, serde_json::Value>,
     }
@@ -193,6 +197,9 @@ open! {
         pub breaker: Option<Breaker>,
         /// The queue goes by itself when unused for so many milliseconds.
         pub expires_ms: Option<u64>,
+        /// The queue goes when its last standing consumer leaves. One that has had none since the process started stays; receives
+        /// without a standing consumer do not count.
+        pub auto_delete: bool,
         /// In memory only, and gone with the process.
         pub volatile: bool,
         /// Durability of messages and acknowledgements.
@@ -466,7 +473,7 @@ pub struct DeclareQuery {
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct DeleteQuery {
-    /// Refused while it is used: a topic by bindings, a queue by consumers or bindings.
+    /// Refused while it is used: a topic by bindings from it, a queue by consumers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub if_unused: Option<bool>,
     /// Of a queue: refused while it holds messages.

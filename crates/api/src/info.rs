@@ -143,6 +143,9 @@ pub struct Queue {
     /// A redrive out of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redrive: Option<Redrive>,
+    /// A connection holds it: it alone may use it, and it goes when that ends. Others may only publish to it.
+    #[serde(default)]
+    pub owned: bool,
     /// Set if its data is damaged and it can only be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,

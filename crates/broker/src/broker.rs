@@ -411,6 +411,12 @@ impl Broker {
         all
     }
 
+    /// Grows with each change of a definition. For what remembers definitions until they change.
+    #[must_use]
+    pub fn definitions_number(&self) -> u64 {
+        *self.shared.changes.borrow()
+    }
+
     /// Waits until a definition changes after `seen`; gives the new number. For what follows definitions, such as push consumers.
     pub async fn definitions_changed(&self, seen: u64) -> u64 {
         let mut changes = self.shared.changes.subscribe();

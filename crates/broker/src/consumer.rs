@@ -1,6 +1,9 @@
 //! A standing consumer of a queue.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use types::Now;
@@ -9,7 +12,7 @@ use types::limits::MAX_LEASE;
 use crate::access::Action;
 use crate::errors::{ConsumeError, SettleError};
 use crate::queue::{ConsumerId, ConsumerRules, Credit, Delivery, Settle};
-use crate::queues::{QueueOwner, WaitSlot, Waiter};
+use crate::queues::{PolledWait, QueueOwner, WaitSlot, Waiter};
 use crate::receipt::Receipt;
 use crate::record::Payload;
 use crate::session::Session;
@@ -25,8 +28,16 @@ pub struct ConsumerOptions {
     pub rules: ConsumerRules,
 }
 
-/// Deliveries, a slot to wait in, and whether to look again at once.
-type Taken<'a> = (Vec<Delivery<Payload>>, Option<WaitSlot<'a>>, bool);
+/// Deliveries, what to wait with, and whether to look again at once.
+type Taken = (Vec<Delivery<Payload>>, Option<WaitSlot>, bool);
+
+/// What a consumer that is polled waits for.
+enum Pending {
+    /// Something to become deliverable, with credit or without.
+    Slot { wait: PolledWait, has_credit: bool },
+    /// What it took, until that may be handed out.
+    HandOut(Pin<Box<dyn Future<Output = Result<Vec<Delivered>, ConsumeError>> + Send>>),
+}
 
 /// A standing consumer. Dropping it puts what it has not settled back into the queue.
 pub struct Consumer {
@@ -34,6 +45,8 @@ pub struct Consumer {
     queue: Arc<QueueOwner>,
     id: ConsumerId,
     auto_ack: bool,
+    retired: bool,
+    pending: Option<Pending>,
 }
 
 impl Consumer {
@@ -44,8 +57,33 @@ impl Consumer {
     ) -> Result<Self, ConsumeError> {
         tracing::debug!(queue = %queue.name, consumer = options.name, "a consumer attaches");
         let auto_ack = options.rules.auto_ack;
-        let id = queue.lock(session.now()).attach(options.rules)?;
-        Ok(Self { session, queue, id, auto_ack })
+        let id = {
+            let mut guard = queue.lock(session.now());
+            if guard.is_going() {
+                return Err(ConsumeError::Deleted(queue.name.to_string()));
+            }
+            guard.attach(options.rules)?
+        };
+        Ok(Self { session, queue, id, auto_ack, retired: false, pending: None })
+    }
+
+    /// Leaves the queue. Once this is ready, a queue that goes with its last consumer is gone, if this was the last one.
+    pub async fn leave(self) {
+        let (session, queue) = (self.session.clone(), Arc::clone(&self.queue));
+        drop(self);
+        session.broker().let_abandoned_go(vec![queue]).await;
+    }
+
+    /// Takes nothing any more, and counts as a consumer no longer, but keeps what it has until that is settled or the consumer is dropped.
+    /// Once this is ready, a queue that goes with its last consumer is gone, if this was the last one.
+    pub fn retire(&mut self) -> impl Future<Output = ()> + Send + use<> {
+        if !std::mem::replace(&mut self.retired, true) {
+            // What it took and did not get yet goes back.
+            self.pending = None;
+            self.queue.lock(self.session.now()).retire(self.id);
+        }
+        let (session, queue) = (self.session.clone(), Arc::clone(&self.queue));
+        async move { session.broker().let_abandoned_go(vec![queue]).await }
     }
 
     /// The queue's name.
@@ -69,6 +107,50 @@ impl Consumer {
             match slot {
                 Some(slot) => slot.notify.notified().await,
                 None => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    /// As [`next`](Self::next), for whoever polls many things. Ready with what was taken under the credit of this call or, if that had to wait
+    /// for the disk first, of an earlier one. Pending, it wakes the context once there may be more; change the credit and poll again.
+    ///
+    /// # Errors
+    /// See [`next`](Self::next).
+    pub fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+        credit: Credit,
+    ) -> Poll<Result<Vec<Delivered>, ConsumeError>> {
+        loop {
+            match &mut self.pending {
+                Some(Pending::HandOut(held)) => {
+                    let end = std::task::ready!(held.as_mut().poll(context));
+                    self.pending = None;
+                    return Poll::Ready(end);
+                }
+                Some(Pending::Slot { wait, has_credit }) if *has_credit == (credit.messages > 0) => {
+                    std::task::ready!(wait.poll(context));
+                }
+                Some(Pending::Slot { .. }) | None => {}
+            }
+            self.pending = None;
+            let (taken, slot, _) = self.take(credit, true)?;
+            if !taken.is_empty() {
+                let held = Held::new(&self.queue, taken, self.auto_ack, self.session.now());
+                match held.hand_out_at_once(&self.session) {
+                    Ok(end) => return Poll::Ready(end),
+                    Err(held) => {
+                        let session = self.session.clone();
+                        let hand_out = async move { held.hand_out(&session).await };
+                        self.pending = Some(Pending::HandOut(Box::pin(hand_out)));
+                    }
+                }
+            } else if let Some(slot) = slot {
+                self.pending = Some(Pending::Slot { wait: slot.into(), has_credit: credit.messages > 0 });
+            } else {
+                // The log is not looked through yet; others get their turn first.
+                context.waker().wake_by_ref();
+                return Poll::Pending;
             }
         }
     }
@@ -109,7 +191,7 @@ impl Consumer {
     }
 
     /// What is there, a slot to wait in if nothing is, and whether the log is to be looked at further first.
-    fn take(&self, credit: Credit, wait: bool) -> Result<Taken<'_>, ConsumeError> {
+    fn take(&self, credit: Credit, wait: bool) -> Result<Taken, ConsumeError> {
         if self.queue.is_deleted() || self.session.shared().is_closed() {
             return Err(ConsumeError::Deleted(self.queue.name.to_string()));
         }
@@ -125,7 +207,7 @@ impl Consumer {
             more = self.queue.take(shared, &mut guard, self.id, credit, &mut out)?;
             if wait && out.is_empty() && !more {
                 let waiter = if credit.messages > 0 { Waiter::Delivery(self.id) } else { Waiter::End };
-                slot = Some(guard.wait_slot(shared, waiter));
+                slot = Some(guard.wait_slot(shared, &self.queue, waiter));
             }
             self.queue.keep_state(shared, &mut guard);
         }
@@ -136,26 +218,56 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        self.queue.lock(self.session.now()).detach(self.id);
+        // What it took and did not hand out yet goes back first, as deliveries of its own.
+        self.pending = None;
+        let abandoned = {
+            let mut guard = self.queue.lock(self.session.now());
+            match self.retired {
+                true => guard.detach_retired(self.id),
+                false => guard.detach(self.id),
+            }
+            guard.is_abandoned()
+        };
+        if abandoned {
+            self.session.shared().abandoned(&self.queue, self.session.now());
+        }
     }
 }
 
 /// Deliveries that wait for the mark of what was handed out, and for the records of earlier failures. Dropped, they go back untried.
-pub(crate) struct Held<'a> {
-    queue: &'a Arc<QueueOwner>,
+pub(crate) struct Held {
+    queue: Arc<QueueOwner>,
     deliveries: Vec<Delivery<Payload>>,
     auto_ack: bool,
     now: Now,
 }
 
-impl<'a> Held<'a> {
-    pub(crate) fn new(
-        queue: &'a Arc<QueueOwner>,
-        deliveries: Vec<Delivery<Payload>>,
-        auto_ack: bool,
-        now: Now,
-    ) -> Self {
-        Self { queue, deliveries, auto_ack, now }
+impl Held {
+    pub(crate) fn new(queue: &Arc<QueueOwner>, deliveries: Vec<Delivery<Payload>>, auto_ack: bool, now: Now) -> Self {
+        Self { queue: Arc::clone(queue), deliveries, auto_ack, now }
+    }
+
+    /// As [`hand_out`](Self::hand_out), if nothing has to be waited for; gives itself back otherwise.
+    fn hand_out_at_once(mut self, session: &Session) -> Result<Result<Vec<Delivered>, ConsumeError>, Self> {
+        let offsets = self.deliveries.iter().map(|delivery| delivery.lease.offset);
+        if !self.queue.failing.has_none_of(offsets.clone()) {
+            return Err(self);
+        }
+        // IMPORTANT: the mark comes last; see `hand_out`.
+        let marked = match offsets.max() {
+            Some(last) => self.queue.is_marked(session.shared(), last),
+            None => Some(Ok(())),
+        };
+        match marked {
+            None => Err(self),
+            Some(Err(error)) => Ok(Err(error.into())),
+            Some(Ok(())) => Ok(self.release(session)),
+        }
+    }
+
+    fn release(&mut self, session: &Session) -> Result<Vec<Delivered>, ConsumeError> {
+        let deliveries = std::mem::take(&mut self.deliveries);
+        delivered(session.shared(), &self.queue, deliveries, self.auto_ack, session.now())
     }
 
     /// Hands them out once the mark is beyond them and what they failed before is recorded.
@@ -169,14 +281,13 @@ impl<'a> Held<'a> {
         if let Some(last) = offsets.max() {
             self.queue.marked(session.shared(), last).await?;
         }
-        let deliveries = std::mem::take(&mut self.deliveries);
-        delivered(session.shared(), self.queue, deliveries, self.auto_ack, session.now())
+        self.release(session)
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for Held {
     fn drop(&mut self) {
-        give_back(self.queue, std::mem::take(&mut self.deliveries), self.auto_ack, self.now);
+        give_back(&self.queue, std::mem::take(&mut self.deliveries), self.auto_ack, self.now);
     }
 }
 

@@ -96,6 +96,10 @@ pub struct TopicConfig {
     pub dedup_window_ms: Option<Millis>,
     /// Largest message body, in bytes.
     pub max_body_bytes: Option<u64>,
+    /// The topic goes when the last binding from it is removed, for whatever reason. One that never had a binding stays.
+    pub auto_delete: bool,
+    /// The definition, and that of bindings from it and to it, is in memory only and gone with the process.
+    pub volatile: bool,
     /// What a protocol keeps with the entity and shows again; the broker does not read it.
     pub arguments: BTreeMap<String, serde_json::Value>,
 }
@@ -187,8 +191,11 @@ pub struct QueueConfig {
     pub dedup_window_ms: Option<Millis>,
     /// Pause a consumer that fails too often.
     pub breaker: Option<BreakerConfig>,
-    /// The queue goes by itself when unused (no consumers, no receive) for so long.
+    /// The queue goes by itself when unused (no consumers, no receive, not declared again) for so long.
     pub expires_ms: Option<Millis>,
+    /// The queue goes when its last standing consumer leaves. One that has had none since the process started stays; receives without a
+    /// standing consumer do not count.
+    pub auto_delete: bool,
     /// In memory only, and gone with the process.
     pub volatile: bool,
     /// Durability of messages and acknowledgements.

@@ -129,6 +129,14 @@ pub enum DeclareError {
         /// By what.
         by: String,
     },
+    /// It is a queue that another connection holds.
+    #[error(
+        "{entity} is held by another connection: it alone may use it, and it goes when that ends; others may only publish to it"
+    )]
+    Held {
+        /// Such as `queue "orders"`.
+        entity: String,
+    },
     /// See [`StorageError`].
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -229,6 +237,14 @@ pub enum ConsumeError {
     /// No such queue.
     #[error("there is no {entity}")]
     NotFound {
+        /// Such as `queue "orders"`.
+        entity: String,
+    },
+    /// Another connection holds the queue.
+    #[error(
+        "{entity} is held by another connection: it alone may use it, and it goes when that ends; others may only publish to it"
+    )]
+    Held {
         /// Such as `queue "orders"`.
         entity: String,
     },

@@ -17,6 +17,7 @@ mod errors;
 pub mod filter;
 pub mod group;
 mod groups;
+mod holder;
 pub mod idempotence;
 mod ids;
 pub mod live;
@@ -54,10 +55,10 @@ pub use errors::{
     AccessError, BackupError, ConsumeError, DeclareError, PublishError, ReplayError, RequestError, SettleError,
     StorageError,
 };
-pub use live::LiveSubscription;
+pub use live::{Inbox, LiveSubscription};
 pub use receipt::{BadReceipt, Receipt};
 pub use session::{
-    Expect, ExpectOf, ProducerStamp, PublishOptions, PublishTo, Publishes, Read, ReadAnswer, Receive, Redrive, Session,
-    Started,
+    DeclareTopic, DeleteOptions, Expect, ExpectOf, ProducerStamp, PublishOptions, PublishTo, Publishes, Read,
+    ReadAnswer, Receive, Redrive, Session, Started,
 };
 pub use users::{UserChange, UserInfo};

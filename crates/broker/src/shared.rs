@@ -8,7 +8,7 @@ use std::time::Duration;
 use log::{Entry, Log, ReadLimit};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
-use types::{Clock, EntityId, Epoch, LogId, Monotonic, Offset};
+use types::{Clock, EntityId, Epoch, LogId, Monotonic, Now, Offset};
 
 use crate::access::Users;
 use crate::alarm::Alarm;
@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) closed: AtomicBool,
     deferred: Mutex<Vec<Deferred>>,
     missing: Mutex<Vec<(EntityId, DeadLetterConfig)>>,
+    /// Queues that go because their last consumer has left.
+    abandoned: Mutex<BTreeMap<EntityId, Arc<QueueOwner>>>,
     pub(crate) last_second: AtomicU64,
     /// See [`BrokerOptions::snapshot_records`].
     pub(crate) snapshot_records: Option<u64>,
@@ -254,6 +256,7 @@ impl Shared {
             closed: AtomicBool::new(false),
             deferred: Mutex::default(),
             missing: Mutex::default(),
+            abandoned: Mutex::default(),
             last_second: AtomicU64::new(u64::MAX),
             snapshot_records: options.snapshot_records,
             webhook_allow_private: options.webhook_allow_private,
@@ -334,6 +337,18 @@ impl Shared {
 
     pub(crate) fn take_missing(&self) -> Vec<(EntityId, DeadLetterConfig)> {
         std::mem::take(&mut *self.missing.lock())
+    }
+
+    /// Asks for a queue to go because its last consumer has left; the next tick, which is due now, sees to it.
+    pub(crate) fn abandoned(&self, queue: &Arc<QueueOwner>, now: Now) {
+        if !self.is_closed() {
+            self.abandoned.lock().insert(queue.id, Arc::clone(queue));
+            self.alarm.due_at(now.mono);
+        }
+    }
+
+    pub(crate) fn take_abandoned(&self) -> Vec<Arc<QueueOwner>> {
+        std::mem::take(&mut *self.abandoned.lock()).into_values().collect()
     }
 
     pub(crate) fn namespace_by_id(&self, id: EntityId) -> Option<Arc<Namespace>> {

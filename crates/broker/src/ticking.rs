@@ -1,15 +1,20 @@
 //! What time brings, for all that the broker holds.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use types::Now;
+use types::{EntityId, Now};
 
 use crate::broker::Broker;
 use crate::definitions::DeadLetterConfig;
-use crate::session::{Change, dead_letter_config, make_queue, remove_queue, to_the_end};
+use crate::queues::QueueOwner;
+use crate::session::{Change, dead_letter_config, make_queue, remove_queues, to_the_end};
 use crate::shared::{Namespace, Shared};
+
+/// Queues that one change deletes because their last consumers have left, so that no commit grows with their number.
+const ABANDONED_A_CHANGE: usize = 256;
 
 impl Broker {
     /// Does what is due, and says how long until something is due again (a quarter of a second at most). The server calls it in
@@ -31,6 +36,7 @@ impl Broker {
             let broker = self.clone();
             to_the_end(async move { broker.make_missing(namespace, &target).await }).await;
         }
+        self.let_abandoned_go(shared.take_abandoned()).await;
         let second = now.mono.0 / 1_000_000_000;
         if shared.last_second.swap(second, Ordering::Relaxed) != second {
             self.each_second(now).await;
@@ -78,6 +84,9 @@ impl Broker {
             }
             groups.iter().for_each(|group| group.tick(now));
             space.stored_bytes.store(stored, Ordering::Relaxed);
+            // Those that could not be deleted when their last consumer left.
+            let abandoned = queues.iter().filter(|queue| queue.lock(now).is_abandoned()).cloned().collect();
+            self.let_abandoned_go(abandoned).await;
             for queue in queues {
                 let expires = queue.definition().resolved.expires;
                 let unused = expires.is_some_and(|span| queue.lock(now).unused_for(span));
@@ -93,7 +102,44 @@ impl Broker {
         }
     }
 
-    async fn expire_queue(&self, space: &Arc<Namespace>, queue: &Arc<crate::queues::QueueOwner>) {
+    /// Deletes those of these queues that go with their last consumer and have none. Those that the storage refuses are tried again each
+    /// second.
+    pub(crate) async fn let_abandoned_go(&self, queues: Vec<Arc<QueueOwner>>) {
+        let (shared, now) = (self.shared(), self.shared().clock.now());
+        if shared.is_closed() || shared.check_writable().is_err() {
+            return;
+        }
+        let mut spaces: BTreeMap<EntityId, Vec<Arc<QueueOwner>>> = BTreeMap::new();
+        for queue in queues.into_iter().filter(|queue| queue.lock(now).is_abandoned()) {
+            spaces.entry(queue.namespace).or_default().push(queue);
+        }
+        for (namespace, queues) in spaces {
+            let Some(space) = shared.namespace_by_id(namespace) else { continue };
+            for some in queues.chunks(ABANDONED_A_CHANGE) {
+                let (broker, space, some) = (self.clone(), Arc::clone(&space), some.to_vec());
+                to_the_end(async move { broker.delete_abandoned(&space, some).await }).await;
+            }
+        }
+    }
+
+    async fn delete_abandoned(&self, space: &Arc<Namespace>, mut queues: Vec<Arc<QueueOwner>>) {
+        let shared = self.shared();
+        let change = Change::begin(shared).await;
+        let now = shared.clock.now();
+        // Whoever attaches before this keeps its queue; whoever comes later hears that it was deleted.
+        queues.retain(|queue| !space.is_deleted() && queue.lock(now).begin_going());
+        let Some(first) = queues.first().cloned() else { return };
+        tracing::debug!(queues = queues.len(), first = %first.name, "queues are deleted: their last consumers have left");
+        if let Err(error) = remove_queues(shared, space, change, queues.clone()).await {
+            queues.iter().for_each(|queue| queue.lock(now).end_going());
+            tracing::error!(
+                queues = queues.len(), first = %first.name, %error,
+                "queues whose last consumers have left could not be deleted"
+            );
+        }
+    }
+
+    async fn expire_queue(&self, space: &Arc<Namespace>, queue: &Arc<QueueOwner>) {
         let change = Change::begin(self.shared()).await;
         let unused = |span| queue.lock(self.shared().clock.now()).unused_for(span);
         let still = queue.definition().resolved.expires.is_some_and(unused);
@@ -101,20 +147,20 @@ impl Broker {
             return;
         }
         tracing::info!(queue = %queue.name, "the queue was not used for its time and is deleted");
-        if let Err(error) = remove_queue(self.shared(), space, change, queue).await {
+        if let Err(error) = remove_queues(self.shared(), space, change, vec![Arc::clone(queue)]).await {
             tracing::error!(queue = %queue.name, %error, "an unused queue could not be deleted");
         }
     }
 
     /// Makes a dead-letter queue that something names but that is missing.
-    async fn make_missing(&self, namespace: types::EntityId, target: &DeadLetterConfig) {
+    async fn make_missing(&self, namespace: EntityId, target: &DeadLetterConfig) {
         let DeadLetterConfig::Queue(name) = target else { return };
         let Some(space) = self.shared().namespace_by_id(namespace) else { return };
         let change = Change::begin(self.shared()).await;
         if space.queue(name).is_some() || space.is_deleted() {
             return;
         }
-        if let Err(error) = make_queue(self.shared(), &space, change, name, dead_letter_config()).await {
+        if let Err(error) = make_queue(self.shared(), &space, change, (name, dead_letter_config()), None).await {
             tracing::error!(queue = %name, %error, "a dead-letter queue could not be made; its messages stay where they are");
         }
     }

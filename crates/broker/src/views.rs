@@ -114,6 +114,8 @@ pub struct QueueInfo {
     pub disk_bytes: u64,
     /// A running redrive out of it.
     pub redrive: Option<RedriveInfo>,
+    /// A connection holds it: see [`Session::declare_owned_queue`](crate::Session::declare_owned_queue).
+    pub owned: bool,
     /// Set if its data is damaged and it is read-only.
     pub damage: Option<String>,
 }

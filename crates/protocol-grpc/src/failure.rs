@@ -156,6 +156,7 @@ impl From<DeclareError> for Failure {
                 Self::new(Code::ResourceExhausted, "quota-reached", detail).limit(limit)
             }
             DeclareError::InUse { .. } => Self::new(Code::FailedPrecondition, "in-use", detail),
+            DeclareError::Held { .. } => Self::new(Code::FailedPrecondition, "queue-held", detail),
             _ => Self::new(Code::InvalidArgument, "not-declared", detail),
         }
     }
@@ -202,6 +203,7 @@ impl From<ConsumeError> for Failure {
             ConsumeError::Access(error) => error.into(),
             ConsumeError::Storage(error) => error.into(),
             ConsumeError::NotFound { .. } => Self::not_found(detail),
+            ConsumeError::Held { .. } => Self::new(Code::FailedPrecondition, "queue-held", detail),
             ConsumeError::Attach(AttachError::HeldExclusively) => {
                 Self::new(Code::FailedPrecondition, "held-exclusively", detail)
             }
@@ -317,6 +319,8 @@ mod tests {
         check(DeclareError::Access(AccessError::NoSuchNamespace("x".into())), Code::NotFound, "no-such-namespace");
         let conflict = DeclareError::Conflict { entity: "queue".into(), difference: "ttl_ms".into() };
         check(conflict, Code::AlreadyExists, "definition-conflict");
+        check(DeclareError::Held { entity: "queue".into() }, Code::FailedPrecondition, "queue-held");
+        check(ConsumeError::Held { entity: "queue".into() }, Code::FailedPrecondition, "queue-held");
         let full = PublishError::QueueFull { queue: "q".into(), limit: "max_messages".into() };
         assert_eq!(check(full, Code::ResourceExhausted, "queue-full").retry_after_ms, Some(1000));
         let wrong = check(PublishError::WrongVersion { actual: Some(Offset(7)) }, Code::Aborted, "wrong-version");

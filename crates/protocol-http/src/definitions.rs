@@ -53,7 +53,8 @@ both_ways!(retention_to, retention_from: Retention <=> RetentionConfig {
     max_age_ms, max_bytes, max_records, compact, tombstone_ms |
 });
 both_ways!(topic_to, topic_from: TopicConfig <=> TopicConfig {
-    description, partitions, alternate, captures, key_index, internal, live, dedup_window_ms, max_body_bytes, arguments |
+    description, partitions, alternate, captures, key_index, internal, live, dedup_window_ms, max_body_bytes, auto_delete,
+    volatile, arguments |
     router via router_to, router_from;
     retention via maybe(retention_to), maybe(retention_from);
     durability via maybe(durability_to), maybe(durability_from);
@@ -67,7 +68,7 @@ both_ways!(webhook_to, webhook_from: Webhook <=> WebhookConfig {
 });
 both_ways!(queue_to, queue_from: QueueConfig <=> QueueConfig {
     description, lease_ms, keyed, priority_levels, ttl_ms, delay_ms, single_active, max_messages, max_bytes, dedup_window_ms,
-    expires_ms, volatile, arguments |
+    expires_ms, auto_delete, volatile, arguments |
     retry via maybe(retry_to), maybe(retry_from);
     dead_letter via maybe(dead_letter_to), maybe(dead_letter_from);
     overflow via maybe(overflow_to), maybe(overflow_from);
@@ -184,10 +185,10 @@ mod tests {
     /// Sets every field, so that one that is mapped to the wrong place shows.
     #[test]
     fn definitions_come_back_as_they_were() {
-        let queue = r#"{"description":"d","lease_ms":1,"retry":{"max_attempts":2,"initial_ms":3,"factor":4.0,"cap_ms":5,"jitter":false,"non_retryable":["x"]},"dead_letter":{"topic":{"topic":"t","subject":"s","or_drop":true}},"keyed":true,"priority_levels":6,"ttl_ms":7,"delay_ms":8,"single_active":true,"max_messages":9,"max_bytes":10,"overflow":"drop-oldest","dedup_window_ms":11,"breaker":{"failure_ratio":0.5,"window":12,"pause_ms":13},"expires_ms":14,"volatile":true,"durability":"os","webhook":{"url":"http://x","secret":"***","concurrency":15,"timeout_ms":16,"headers":{"a":"b"},"format":"cloudevents-binary"},"arguments":{"x":1}}"#;
+        let queue = r#"{"description":"d","lease_ms":1,"retry":{"max_attempts":2,"initial_ms":3,"factor":4.0,"cap_ms":5,"jitter":false,"non_retryable":["x"]},"dead_letter":{"topic":{"topic":"t","subject":"s","or_drop":true}},"keyed":true,"priority_levels":6,"ttl_ms":7,"delay_ms":8,"single_active":true,"max_messages":9,"max_bytes":10,"overflow":"drop-oldest","dedup_window_ms":11,"breaker":{"failure_ratio":0.5,"window":12,"pause_ms":13},"expires_ms":14,"auto_delete":true,"volatile":true,"durability":"os","webhook":{"url":"http://x","secret":"***","concurrency":15,"timeout_ms":16,"headers":{"a":"b"},"format":"cloudevents-binary"},"arguments":{"x":1}}"#;
         let read: api::QueueConfig = serde_json::from_str(queue).unwrap();
         assert_eq!(serde_json::to_string(&queue_from(queue_to(read))).unwrap(), queue);
-        let topic = r#"{"description":"d","router":{"consistent-hash":{"header":"h"}},"retention":{"max_age_ms":1,"max_bytes":2,"max_records":3,"compact":true,"tombstone_ms":4},"partitions":5,"alternate":"a","captures":["c"],"durability":"memory","key_index":true,"internal":true,"live":false,"dedup_window_ms":6,"max_body_bytes":7,"arguments":{"x":1}}"#;
+        let topic = r#"{"description":"d","router":{"consistent-hash":{"header":"h"}},"retention":{"max_age_ms":1,"max_bytes":2,"max_records":3,"compact":true,"tombstone_ms":4},"partitions":5,"alternate":"a","captures":["c"],"durability":"memory","key_index":true,"internal":true,"live":false,"dedup_window_ms":6,"max_body_bytes":7,"auto_delete":true,"volatile":true,"arguments":{"x":1}}"#;
         let read: api::TopicConfig = serde_json::from_str(topic).unwrap();
         assert_eq!(serde_json::to_string(&topic_from(topic_to(read))).unwrap(), topic);
         for target in [r#"{"dead_letter":{"named":{"subject":"s"}}}"#, r#"{"dead_letter":{"named":{"or_drop":true}}}"#]

@@ -151,6 +151,7 @@ impl From<DeclareError> for Failure {
             DeclareError::Invalid { field, .. } => Self::invalid(&field, detail),
             DeclareError::Quota { limit, .. } => Self::new(409, "quota-reached", detail).limit(limit),
             DeclareError::InUse { .. } => Self::new(409, "in-use", detail),
+            DeclareError::Held { .. } => Self::new(423, "queue-held", detail),
             _ => Self::new(400, "not-declared", detail),
         }
     }
@@ -198,6 +199,7 @@ impl From<ConsumeError> for Failure {
             ConsumeError::Access(error) => error.into(),
             ConsumeError::Storage(error) => error.into(),
             ConsumeError::NotFound { .. } => Self::not_found(detail),
+            ConsumeError::Held { .. } => Self::new(423, "queue-held", detail),
             ConsumeError::Attach(AttachError::HeldExclusively) => Self::new(409, "held-exclusively", detail),
             ConsumeError::Attach(_) => Self::new(409, "in-use", detail),
             ConsumeError::Deleted(_) => Self::new(410, "queue-deleted", detail),
@@ -297,6 +299,8 @@ mod tests {
             409,
             "definition-conflict",
         );
+        check(DeclareError::Held { entity: "queue".into() }, 423, "queue-held");
+        check(ConsumeError::Held { entity: "queue".into() }, 423, "queue-held");
         let full =
             check(PublishError::QueueFull { queue: "q".into(), limit: "max_messages".into() }, 429, "queue-full");
         assert_eq!((full.title.as_str(), full.retry_after_ms), ("Queue full", Some(1000)));

@@ -87,6 +87,7 @@ pub(crate) fn queue(info: v::QueueInfo) -> api::Queue {
         oldest_age_ms: info.oldest_age.map(ms),
         disk_bytes: info.disk_bytes,
         redrive: info.redrive.map(redrive),
+        owned: info.owned,
         damage: info.damage,
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
+use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use types::Message;
@@ -18,6 +20,8 @@ pub(crate) const MAX_LIVE_BYTES: usize = 16 * 1024 * 1024;
 pub(crate) struct LiveBuffer {
     waiting: Mutex<Waiting>,
     wake: Notify,
+    /// Whoever polls instead of waiting.
+    poller: AtomicWaker,
     lost: AtomicU64,
     closed: AtomicBool,
 }
@@ -46,19 +50,41 @@ impl LiveBuffer {
             }
         }
         self.lost.fetch_add(lost, Ordering::Relaxed);
-        self.wake.notify_one();
+        self.wake();
         lost
+    }
+
+    fn wake(&self) {
+        self.wake.notify_one();
+        self.poller.wake();
+    }
+
+    /// As [`next`](Self::next), for the one who polls it.
+    pub(crate) fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Arc<Message>>> {
+        if let Some(message) = self.take() {
+            return Poll::Ready(Some(message));
+        }
+        // IMPORTANT: looked at again once the waker is there. What comes in between would wake nobody otherwise.
+        self.poller.register(context.waker());
+        match self.take() {
+            Some(message) => Poll::Ready(Some(message)),
+            None if self.closed.load(Ordering::Acquire) => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+
+    fn take(&self) -> Option<Arc<Message>> {
+        let mut waiting = self.waiting.lock();
+        let message = waiting.messages.pop_front()?;
+        waiting.bytes -= message.weight_bytes();
+        Some(message)
     }
 
     /// The next message; `None` once closed and empty.
     pub(crate) async fn next(&self) -> Option<Arc<Message>> {
         loop {
-            {
-                let mut waiting = self.waiting.lock();
-                if let Some(message) = waiting.messages.pop_front() {
-                    waiting.bytes -= message.weight_bytes();
-                    return Some(message);
-                }
+            if let Some(message) = self.take() {
+                return Some(message);
             }
             if self.closed.load(Ordering::Acquire) {
                 return None;
@@ -74,6 +100,6 @@ impl LiveBuffer {
 
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        self.wake.notify_one();
+        self.wake();
     }
 }

@@ -7,8 +7,8 @@ mod trie;
 
 pub(crate) use buffer::LiveBuffer;
 pub use subscriptions::{LiveSubscriptions, SubscriberId};
-pub use table::LiveSubscription;
-pub(crate) use table::{INBOX_PREFIX, Inbox, LiveTable, is_inbox};
+pub(crate) use table::{INBOX_PREFIX, LiveTable, is_inbox};
+pub use table::{Inbox, LiveSubscription};
 pub use trie::SubjectTrie;
 
 #[cfg(test)]

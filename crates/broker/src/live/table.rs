@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -154,8 +155,8 @@ impl LiveSubscription {
     }
 }
 
-/// Where the answers to one request come in. Dropping it ends it.
-pub(crate) struct Inbox {
+/// Where answers come in that are for one asker alone. Dropping it ends it.
+pub struct Inbox {
     space: Arc<Namespace>,
     subject: Bytes,
     buffer: Arc<LiveBuffer>,
@@ -172,12 +173,19 @@ impl Inbox {
         Self { space: Arc::clone(space), subject, buffer }
     }
 
-    pub(crate) fn subject(&self) -> &Bytes {
+    /// The subject that answers are published to: nobody guesses it.
+    #[must_use]
+    pub fn subject(&self) -> &Bytes {
         &self.subject
     }
 
     pub(crate) async fn next(&self) -> Option<Arc<Message>> {
         self.buffer.next().await
+    }
+
+    /// The next answer; `None` once the broker stops or the namespace is deleted. An asker that is too slow loses the oldest. One task polls it.
+    pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Arc<Message>>> {
+        self.buffer.poll_next(context)
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Consumer {
     order: u64,
     /// How many of its deliveries are out.
     out: usize,
+    /// It takes nothing any more and stands in nobody's way, but keeps what it has.
+    retired: bool,
 }
 
 /// All consumers of a queue.
@@ -31,15 +33,17 @@ pub(super) struct Consumers {
 
 impl Consumers {
     pub(super) fn attach(&mut self, id: ConsumerId, rules: ConsumerRules) -> Result<(), AttachError> {
-        if self.all.values().any(|consumer| consumer.rules.exclusive) {
+        let mut others = self.all.values().filter(|consumer| !consumer.retired).peekable();
+        let in_use = others.peek().is_some();
+        if others.any(|consumer| consumer.rules.exclusive) {
             return Err(AttachError::HeldExclusively);
         }
-        if rules.exclusive && !self.all.is_empty() {
+        if rules.exclusive && in_use {
             return Err(AttachError::InUse);
         }
         self.attached += 1;
         let order = self.attached;
-        let consumer = Consumer { rules, breaker: Breaker::new(), ready: false, order, out: 0 };
+        let consumer = Consumer { rules, breaker: Breaker::new(), ready: false, order, out: 0, retired: false };
         self.all.insert(id.0, consumer);
         Ok(())
     }
@@ -55,7 +59,13 @@ impl Consumers {
 
     pub(super) fn set_ready(&mut self, id: ConsumerId, ready: bool) {
         if let Some(consumer) = self.all.get_mut(&id.0) {
-            consumer.ready = ready;
+            consumer.ready = ready && !consumer.retired;
+        }
+    }
+
+    pub(super) fn retire(&mut self, id: ConsumerId) {
+        if let Some(consumer) = self.all.get_mut(&id.0) {
+            (consumer.retired, consumer.ready) = (true, false);
         }
     }
 
@@ -84,10 +94,16 @@ impl Consumers {
             self.active = None;
             return None;
         }
-        if before.is_none_or(|active| !self.all.contains_key(&active.0)) {
+        let serves = |active: ConsumerId| self.all.get(&active.0).is_some_and(|consumer| !consumer.retired);
+        if before.is_none_or(|active| !serves(active)) {
             let best =
                 |(_, consumer): &(&u64, &Consumer)| (consumer.ready, consumer.rules.priority, Reverse(consumer.order));
-            self.active = self.all.iter().max_by_key(best).map(|(id, _)| ConsumerId(*id));
+            self.active = self
+                .all
+                .iter()
+                .filter(|(_, consumer)| !consumer.retired)
+                .max_by_key(best)
+                .map(|(id, _)| ConsumerId(*id));
         }
         (self.active != before).then_some(self.active)
     }
@@ -95,7 +111,7 @@ impl Consumers {
     /// How many messages the consumer may be given now, at most `wanted`.
     pub(super) fn allowance(&self, id: ConsumerId, now: Monotonic, single_active: bool, wanted: usize) -> usize {
         let Some(consumer) = self.all.get(&id.0) else { return 0 };
-        if single_active && self.active != Some(id) {
+        if consumer.retired || (single_active && self.active != Some(id)) {
             return 0;
         }
         let waits = |other: &Consumer| {

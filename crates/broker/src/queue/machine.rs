@@ -330,6 +330,13 @@ impl<P> Queue<P> {
         self.consumers.set_ready(consumer, ready);
     }
 
+    /// The consumer takes nothing any more, and others may use the queue as if it were gone; what it has stays with it until it is settled
+    /// or the consumer is detached. (AMQP's cancelled consumers.)
+    pub fn retire(&mut self, consumer: ConsumerId) {
+        self.consumers.retire(consumer);
+        self.elect();
+    }
+
     pub(super) fn elect(&mut self) {
         if let Some(consumer) = self.consumers.elect(self.rules.single_active) {
             self.events.push(QueueEvent::ActiveChanged { consumer });

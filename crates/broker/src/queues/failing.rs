@@ -55,11 +55,16 @@ impl Failing {
             tokio::pin!(ended);
             // IMPORTANT: before it looks. What ends between the look and the wait would not be heard otherwise.
             ended.as_mut().enable();
-            if self.len.load(Ordering::SeqCst) == 0 || !self.has_any(offsets.clone()) {
+            if self.has_none_of(offsets.clone()) {
                 return;
             }
             ended.await;
         }
+    }
+
+    /// Whether no failure of any of these messages is being recorded.
+    pub(crate) fn has_none_of(&self, offsets: impl Iterator<Item = Offset>) -> bool {
+        self.len.load(Ordering::SeqCst) == 0 || !self.has_any(offsets)
     }
 
     fn has_any(&self, mut offsets: impl Iterator<Item = Offset>) -> bool {

@@ -9,5 +9,5 @@ mod pages;
 mod redrive;
 mod settle;
 
-pub(crate) use owner::{QueueDefinition, QueueOwner, WaitSlot, Waiter};
+pub(crate) use owner::{PolledWait, QueueDefinition, QueueOwner, WaitSlot, Waiter};
 pub(crate) use settle::Settling;

@@ -1,20 +1,26 @@
 //! The owner of one queue: its state machine behind a short lock, and who waits for it.
 
 mod guard;
+mod stay;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use log::Durability;
 use parking_lot::{Mutex, RwLock};
 use roaring::RoaringTreemap;
 use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 use types::limits::DEFAULT_DEDUP_CAPACITY;
 use types::{EntityId, Monotonic, Now, Offset};
 
 pub(crate) use self::guard::QueueGuard;
+use self::stay::Stay;
 use super::counters::Meter;
 use super::failing::Failing;
 use super::redrive::RedriveJob;
@@ -22,6 +28,7 @@ use crate::alarm::Alarm;
 use crate::dedup::DedupWindow;
 use crate::definitions::QueueConfig;
 use crate::errors::StorageError;
+use crate::holder::Holder;
 use crate::policy::ResolvedQueue;
 use crate::queue::{ConsumerId, ConsumerRules, Departure, Queue, QueueEvent, QueueRules, Recovered};
 use crate::record::Payload;
@@ -68,6 +75,8 @@ pub(crate) struct QueueOwner {
     pub(crate) failing: Failing,
     alarm: Arc<Alarm>,
     deleted: AtomicBool,
+    /// The connection that holds it, if one does.
+    pub(crate) holder: Option<Arc<Holder>>,
     /// One purge at a time.
     pub(crate) purging: Arc<tokio::sync::Mutex<()>>,
     /// What of its state could not be read at the start.
@@ -87,6 +96,7 @@ pub(crate) struct Inner {
     /// Offsets that have a retry record in the state log.
     pub(crate) recorded: RoaringTreemap,
     pub(crate) consumers: u64,
+    pub(super) stay: Stay,
     /// Which of the queue's own consumers are attached.
     internal: BTreeSet<ConsumerId>,
     /// Who waits, oldest first. Whoever is woken leaves.
@@ -173,6 +183,7 @@ impl QueueOwner {
                 reported: RoaringTreemap::new(),
                 recorded: RoaringTreemap::new(),
                 consumers: 0,
+                stay: Stay::default(),
                 internal: BTreeSet::new(),
                 waiting: BTreeMap::new(),
                 next_wait: 0,
@@ -191,6 +202,7 @@ impl QueueOwner {
             failing: Failing::default(),
             alarm: Arc::clone(&shared.alarm),
             deleted: AtomicBool::new(false),
+            holder: None,
             purging: Arc::default(),
             unread: None,
         }
@@ -418,6 +430,11 @@ impl QueueOwner {
         }
     }
 
+    /// As [`marked`](Self::marked), at once; `None` if the mark has not come so far.
+    pub(crate) fn is_marked(&self, shared: &Shared, upto: Offset) -> Option<Result<(), StorageError>> {
+        (self.marked.load(Ordering::SeqCst) > upto.0).then(|| self.check_sound(shared))
+    }
+
     /// All that the state log must hold if it is begun anew.
     fn state_records(&self, now: Now) -> Vec<StateRecord> {
         let guard = self.lock(now);
@@ -440,13 +457,13 @@ fn dedup_window(definition: &QueueDefinition, now: Now) -> Option<DedupWindow> {
 }
 
 /// Waits for one thing to become deliverable. Gone with the drop.
-pub(crate) struct WaitSlot<'a> {
-    owner: &'a QueueOwner,
+pub(crate) struct WaitSlot {
+    owner: Arc<QueueOwner>,
     slot: u64,
     pub(crate) notify: Arc<Notify>,
 }
 
-impl Drop for WaitSlot<'_> {
+impl Drop for WaitSlot {
     fn drop(&mut self) {
         let mut inner = self.owner.inner.lock();
         if inner.waiting.remove(&self.slot).is_none() {
@@ -455,5 +472,24 @@ impl Drop for WaitSlot<'_> {
             let now = inner.now;
             inner.wake(now);
         }
+    }
+}
+
+/// The same for whoever looks at it by polling.
+pub(crate) struct PolledWait {
+    woken: Pin<Box<OwnedNotified>>,
+    _slot: WaitSlot,
+}
+
+impl From<WaitSlot> for PolledWait {
+    fn from(slot: WaitSlot) -> Self {
+        Self { woken: Box::pin(Arc::clone(&slot.notify).notified_owned()), _slot: slot }
+    }
+}
+
+impl PolledWait {
+    /// Ready once it is woken.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.woken.as_mut().poll(context)
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::OwnedMutexGuard;
 use types::{EntityId, Epoch, LogId};
 
 use super::Session;
-use crate::definitions::{BindingTarget, DeadLetterConfig, NamespaceConfig, QueueConfig, TopicConfig};
+use crate::definitions::{DeadLetterConfig, NamespaceConfig, QueueConfig, TopicConfig};
 use crate::errors::{DeclareError, StorageError};
 use crate::meta::{MetaRecord, meta_batch};
 use crate::policy::{Policies, resolve_queue, resolve_topic};
@@ -68,7 +68,8 @@ impl Change {
             let append = Append { batch, selection: None, weight: 0 };
             transaction.operation(meta.owned.target(Operation::Append(append)));
         }
-        transaction.at_least(log::Durability::Fsync);
+        // What records nothing is of queues and topics that go with the process: there is nothing to keep for them.
+        transaction.at_least(if records.is_empty() { log::Durability::Os } else { log::Durability::Fsync });
         transaction.commit(shared).await?;
         meta.recorded_ids = ids.unwrap_or(meta.recorded_ids);
         meta.records += records.len() as u64;
@@ -115,15 +116,6 @@ impl Namespace {
         let entities = self.entities.read();
         let sources = entities.queues.values().filter(|queue| is_target(&queue.definition().resolved.dead_letter));
         sources.map(|queue| queue.name.to_string()).filter(|source| source != name).collect()
-    }
-
-    /// The ids of bindings to or from something.
-    pub(crate) fn bindings_at(&self, topic: Option<&str>, target: &BindingTarget) -> Vec<EntityId> {
-        let entities = self.entities.read();
-        let touches = |config: &crate::definitions::BindingConfig| {
-            topic.is_some_and(|topic| config.topic == topic) || config.target == *target
-        };
-        entities.bindings.iter().filter(|(_, config)| touches(config)).map(|(id, _)| *id).collect()
     }
 }
 

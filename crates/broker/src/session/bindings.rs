@@ -3,7 +3,8 @@
 use types::{EntityId, Filter};
 
 use super::Session;
-use super::admin::to_the_end;
+use super::admin::{Change, to_the_end};
+use super::removal::{Removal, is_lasting};
 use crate::access::Action;
 use crate::definitions::{BindingConfig, BindingTarget};
 use crate::errors::DeclareError;
@@ -19,9 +20,7 @@ impl Session {
     /// # Errors
     /// See [`DeclareError`].
     pub async fn bind(&self, config: BindingConfig) -> Result<(Declared, BindingInfo), DeclareError> {
-        self.may(Action::Read, "topic", &config.topic)?;
-        let (kind, name) = named(&config.target);
-        self.may(Action::Write, kind, name)?;
+        self.may_bind(&config)?;
         validate_binding(&config)?;
         let session = self.clone();
         to_the_end(async move { session.bind_now(config).await }).await
@@ -29,17 +28,23 @@ impl Session {
 
     async fn bind_now(&self, config: BindingConfig) -> Result<(Declared, BindingInfo), DeclareError> {
         let mut change = self.begin_change().await?;
+        self.check_target(&config.target)?;
         if let Some(id) = self.same_binding(&config) {
             return Ok((Declared::Unchanged, BindingInfo { id, config }));
         }
         let quota = self.space.config().quota.max_bindings;
         Self::check_quota("max_bindings", quota, self.space.entities.read().bindings.len())?;
         let id = change.meta.new_id();
-        let binding = router_binding(&self.space.entities.read(), id, &config)?;
+        let (binding, is_lasting) = {
+            let entities = self.space.entities.read();
+            let binding = router_binding(&entities, id, &config)?;
+            let is_lasting = is_lasting(&entities, &binding);
+            (binding, is_lasting)
+        };
         let topic = self.space.topic(&config.topic).ok_or_else(|| Self::not_found("topic", &config.topic))?;
         let router = super::topics::router_kind(&topic.definition().config.router);
         check(&router, &binding.filter, binding.weight).map_err(|error| invalid(&error))?;
-        if !self.is_volatile_target(&config.target) {
+        if is_lasting {
             let (namespace, config) = (self.space.id.0, Box::new(config.clone()));
             change.record(MetaRecord::PutBinding { namespace, id: id.0, config });
         }
@@ -62,24 +67,50 @@ impl Session {
         to_the_end(async move { session.unbind_now(id).await }).await
     }
 
-    async fn unbind_now(&self, id: EntityId) -> Result<(), DeclareError> {
-        let mut change = self.begin_change().await?;
-        let missing = || DeclareError::NotFound { entity: format!("binding {id}") };
-        let config = self.space.entities.read().bindings.get(&id).cloned().ok_or_else(missing)?;
-        self.may(Action::Read, "topic", &config.topic)?;
-        let (kind, name) = named(&config.target);
-        self.may(Action::Write, kind, name)?;
-        change.record(MetaRecord::DeleteBinding { id: id.0 });
-        let _held = change.commit(self.shared()).await?;
-        let mut entities = self.space.entities.write();
-        entities.bindings.remove(&id);
-        entities.router.remove_binding(id);
-        drop(entities);
-        self.shared().changed();
-        Ok(())
+    /// Deletes the binding of just this definition. `false` if there is none.
+    ///
+    /// # Errors
+    /// See [`DeclareError`].
+    pub async fn unbind_same(&self, config: BindingConfig) -> Result<bool, DeclareError> {
+        self.may_bind(&config)?;
+        let session = self.clone();
+        to_the_end(async move {
+            let change = session.begin_change().await?;
+            session.check_target(&config.target)?;
+            let Some(id) = session.same_binding(&config) else { return Ok(false) };
+            session.remove_binding(change, id).await?;
+            Ok(true)
+        })
+        .await
     }
 
-    /// Bindings: of a topic, to a target, or all.
+    async fn unbind_now(&self, id: EntityId) -> Result<(), DeclareError> {
+        let change = self.begin_change().await?;
+        let missing = || DeclareError::NotFound { entity: format!("binding {id}") };
+        let config = self.space.entities.read().bindings.get(&id).cloned().ok_or_else(missing)?;
+        self.may_bind(&config)?;
+        self.check_target(&config.target)?;
+        self.remove_binding(change, id).await
+    }
+
+    async fn remove_binding(&self, change: Change, id: EntityId) -> Result<(), DeclareError> {
+        let removal = Removal::of_binding(&self.space.entities.read(), id);
+        removal.commit(self.shared(), &self.space, change).await
+    }
+
+    fn may_bind(&self, config: &BindingConfig) -> Result<(), DeclareError> {
+        self.may(Action::Read, "topic", &config.topic)?;
+        let (kind, name) = named(&config.target);
+        Ok(self.may(Action::Write, kind, name)?)
+    }
+
+    /// A queue that another connection holds is bound by that one only.
+    fn check_target(&self, target: &BindingTarget) -> Result<(), DeclareError> {
+        let BindingTarget::Queue(name) = target else { return Ok(()) };
+        self.space.queue(name).map_or(Ok(()), |queue| self.check_held(&queue))
+    }
+
+    /// Bindings: of a topic, to a target, or all. Costs as much as those of the topic or to the target, if one is given.
     ///
     /// # Errors
     /// See [`DeclareError`].
@@ -90,13 +121,26 @@ impl Session {
     ) -> Result<Vec<BindingInfo>, DeclareError> {
         let grants = self.grants()?;
         let entities = self.space.entities.read();
-        let wanted = |config: &&BindingConfig| {
-            topic.is_none_or(|topic| config.topic == topic)
+        let info = |id: EntityId| {
+            let config = entities.bindings.get(&id)?;
+            let wanted = topic.is_none_or(|topic| config.topic == topic)
                 && target.is_none_or(|target| config.target == *target)
-                && self.sees(&grants, &config.topic)
+                && self.sees(&grants, &config.topic);
+            wanted.then(|| BindingInfo { id, config: config.clone() })
         };
-        let all = entities.bindings.iter().filter(|(_, config)| wanted(config));
-        Ok(all.map(|(id, config)| BindingInfo { id: *id, config: config.clone() }).collect())
+        let ids: Vec<EntityId> = match (topic, target) {
+            (None, None) => entities.bindings.keys().copied().collect(),
+            (_, Some(to)) => {
+                let to = self::target(&entities, to).ok();
+                to.into_iter().flat_map(|to| entities.router.bindings_to(to)).map(|binding| binding.id).collect()
+            }
+            (Some(topic), None) => {
+                let topic = entities.topics.get(topic);
+                let from = topic.into_iter().flat_map(|topic| entities.router.bindings_from(topic.id));
+                from.map(|binding| binding.id).collect()
+            }
+        };
+        Ok(ids.into_iter().filter_map(info).collect())
     }
 
     /// The binding that is just like this one. Only those to the same target are looked at.
@@ -105,15 +149,6 @@ impl Session {
         let target = target(&entities, &config.target).ok()?;
         let mut there = entities.router.bindings_to(target).map(|binding| binding.id);
         there.find(|id| entities.bindings.get(id) == Some(config))
-    }
-
-    fn is_volatile_target(&self, target: &BindingTarget) -> bool {
-        match target {
-            BindingTarget::Queue(name) => {
-                self.space.queue(name).is_some_and(|queue| queue.definition().config.volatile)
-            }
-            BindingTarget::Topic(_) => false,
-        }
     }
 }
 

@@ -183,7 +183,11 @@ impl Session {
 
     fn readable(&self, name: &str) -> Result<Arc<QueueOwner>, ConsumeError> {
         self.may(Action::Read, "queue", name)?;
-        self.space.queue(name).ok_or_else(|| missing(name))
+        let queue = self.space.queue(name).ok_or_else(|| missing(name))?;
+        if self.is_held(&queue) {
+            return Err(ConsumeError::Held { entity: format!("queue {name:?}") });
+        }
+        Ok(queue)
     }
 
     /// The queue of a receipt, if the caller may read it. A receipt of another namespace is nobody's.
@@ -217,7 +221,7 @@ impl<'a> Pull<'a> {
     }
 
     /// Takes what is there; if nothing is, gives a slot to wait in (`None`: look again at once).
-    fn take(&self, receive: Receive) -> Result<(Vec<Delivery<Payload>>, Option<WaitSlot<'a>>), ConsumeError> {
+    fn take(&self, receive: Receive) -> Result<(Vec<Delivery<Payload>>, Option<WaitSlot>), ConsumeError> {
         if self.queue.is_deleted() {
             return Err(ConsumeError::Deleted(self.queue.name.to_string()));
         }
@@ -229,7 +233,7 @@ impl<'a> Pull<'a> {
             let credit = Credit { messages: receive.max, bytes: receive.max_bytes };
             let more = self.queue.take(shared, &mut guard, self.consumer, credit, &mut out)?;
             if out.is_empty() && !more {
-                slot = Some(guard.wait_slot(shared, Waiter::Delivery(self.consumer)));
+                slot = Some(guard.wait_slot(shared, self.queue, Waiter::Delivery(self.consumer)));
             }
             if let Some(lease) = receive.lease.filter(|_| !self.auto_ack) {
                 for delivery in &mut out {

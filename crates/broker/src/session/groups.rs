@@ -70,6 +70,11 @@ impl Session {
             let why = format!("topic {:?} keeps no log; give it a retention", config.topic);
             return Err(DeclareError::Invalid { field: "topic".to_owned(), why });
         }
+        if topic.definition().config.volatile {
+            let why =
+                format!("topic {:?} is volatile, and a group on it would outlive it; use one that lasts", config.topic);
+            return Err(DeclareError::Invalid { field: "topic".to_owned(), why });
+        }
         let id = change.meta.new_id();
         let owned = change.create_log(log_of(id, 0), group_log_config(&self.space.name, name));
         change.record(MetaRecord::PutGroup { namespace, id: id.0, name: name.to_owned(), config: config.clone() });

@@ -30,6 +30,24 @@ impl Session {
         Ok(LiveSubscription::new(self, pattern, group.map(Text::from)))
     }
 
+    /// Opens a place for answers, for a caller that asks many times and tells the answers apart by itself.
+    ///
+    /// # Errors
+    /// If the caller may do nothing in the namespace, or the broker is stopping.
+    pub fn open_inbox(&self) -> Result<Inbox, ConsumeError> {
+        self.grants()?;
+        if self.shared().is_closed() {
+            return Err(StorageError::Unavailable("the broker is stopping".to_owned()).into());
+        }
+        Ok(Inbox::new(&self.space))
+    }
+
+    /// Whether somebody waits for answers on this subject.
+    #[must_use]
+    pub fn is_awaited(&self, subject: &[u8]) -> bool {
+        is_inbox(subject) && self.space.live.has_interest(subject)
+    }
+
     /// Asks and waits for one answer.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ mod bindings;
 mod consume;
 mod expecting;
 mod groups;
+mod holding;
 mod limits;
 mod live;
 mod policies;
@@ -12,6 +13,7 @@ mod publish;
 mod publish_each;
 mod publishes;
 mod queues;
+mod removal;
 mod replay;
 mod stamps;
 mod started;
@@ -28,6 +30,7 @@ use crate::access::{Action, Grants, Principal};
 use crate::broker::Broker;
 use crate::definitions::DurabilityConfig;
 use crate::errors::AccessError;
+use crate::holder::Holder;
 use crate::shared::{Namespace, Shared};
 use crate::views::{ReadFrom, Record};
 
@@ -37,7 +40,8 @@ pub use started::Started;
 pub(crate) use admin::{Change, define_queue, define_topic, to_the_end};
 pub(crate) use bindings::router_binding;
 pub(crate) use policies::Resolved;
-pub(crate) use queues::{dead_letter_config, install_queue, make_queue, remove_queue};
+pub(crate) use queues::{dead_letter_config, install_queue, make_queue};
+pub(crate) use removal::remove_queues;
 pub(crate) use topics::{capture_rule, install_topic, is_volatile, keep_log, log_config, router_topic};
 
 /// One caller in one namespace. Cheap to clone; a protocol's connection holds one.
@@ -47,6 +51,8 @@ pub struct Session {
     principal: Principal,
     pub(crate) space: Arc<Namespace>,
     grants: Arc<ArcSwapOption<KnownGrants>>,
+    /// The connection that it belongs to, if that can hold queues.
+    holder: Option<Arc<Holder>>,
 }
 
 /// What the caller may do, as of a generation of the users.
@@ -113,6 +119,27 @@ pub struct ProducerStamp {
     pub sequence: u64,
 }
 
+/// What a deletion respects. Nothing, unless said otherwise, but for what refers to the thing by its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeleteOptions {
+    /// Refused while it is used: a topic by bindings from it, a queue by consumers.
+    pub if_unused: bool,
+    /// Of a queue: refused while it holds messages.
+    pub if_empty: bool,
+    /// Deleted even if definitions refer to it: queues whose dead letters go to it, topics whose alternate it is. They keep the name, and find
+    /// whatever has it later. Groups that read a topic go with it.
+    pub even_if_referenced: bool,
+}
+
+/// How a topic is declared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeclareTopic {
+    /// One that exists with another definition is changed, rather than refused.
+    pub update: bool,
+    /// The alternate may be a topic that does not exist (yet): what no binding takes is unrouted until it does.
+    pub alternate_may_be_missing: bool,
+}
+
 /// How a queue's messages go back to where they came from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Redrive {
@@ -167,7 +194,7 @@ pub struct ReadAnswer {
 
 impl Session {
     pub(crate) fn new(broker: Broker, principal: Principal, space: Arc<Namespace>) -> Self {
-        Self { broker, principal, space, grants: Arc::default() }
+        Self { broker, principal, space, grants: Arc::default(), holder: None }
     }
 
     /// The broker.
@@ -218,11 +245,12 @@ impl Session {
         Ok(grants)
     }
 
-    /// Checks that the caller may do this to the entity of this name.
+    /// Checks that the caller may do this to the entity of this name. Every operation does so itself; a protocol asks where its own rules want
+    /// more, or where it acts in the broker's name for the caller. `kind` is `topic`, `queue` and the like, for the error.
     ///
     /// # Errors
     /// See [`AccessError`].
-    pub(crate) fn may(&self, action: Action, kind: &str, name: &str) -> Result<(), AccessError> {
+    pub fn may(&self, action: Action, kind: &str, name: &str) -> Result<(), AccessError> {
         self.grants()?.require(action, kind, name)
     }
 

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use log::{Cleanup, LogConfig};
 use types::{EntityId, check_name};
 
-use super::Session;
 use super::admin::{Change, define_queue, difference, to_the_end};
+use super::removal::remove_queues;
+use super::{DeleteOptions, Session};
 use crate::access::Action;
-use crate::definitions::{BindingTarget, DeadLetterConfig, NamespaceConfig, QueueConfig};
+use crate::definitions::{DeadLetterConfig, NamespaceConfig, QueueConfig};
 use crate::errors::{ConsumeError, DeclareError};
+use crate::holder::Holder;
 use crate::meta::MetaRecord;
 use crate::policy::Policies;
 use crate::queues::{QueueDefinition, QueueOwner};
@@ -32,13 +34,23 @@ impl Session {
         config: QueueConfig,
         update: bool,
     ) -> Result<(Declared, QueueInfo), DeclareError> {
+        self.declare(name, config, update, None).await
+    }
+
+    pub(super) async fn declare(
+        &self,
+        name: &str,
+        config: QueueConfig,
+        update: bool,
+        holder: Option<Arc<Holder>>,
+    ) -> Result<(Declared, QueueInfo), DeclareError> {
         check_name(name)?;
         self.may(Action::Configure, "queue", name)?;
         self.may_dead_letter(&config)?;
         validate_queue(&config)?;
         self.check_webhook(&config)?;
         let (session, name) = (self.clone(), name.to_owned());
-        to_the_end(async move { session.declare_queue_now(&name, config, update).await }).await
+        to_the_end(async move { session.declare_queue_now(&name, config, update, holder).await }).await
     }
 
     /// A queue writes its dead letters, so whoever names their place must be allowed to.
@@ -78,15 +90,21 @@ impl Session {
         name: &str,
         config: QueueConfig,
         update: bool,
+        holder: Option<Arc<Holder>>,
     ) -> Result<(Declared, QueueInfo), DeclareError> {
         let change = self.begin_change().await?;
         if let Some(queue) = self.space.queue(name) {
+            self.check_held(&queue)?;
+            if queue.holder.is_some() != holder.is_some() {
+                let difference = format!("owned is {}, not {}", queue.holder.is_some(), holder.is_some());
+                return Err(DeclareError::Conflict { entity: format!("queue {name:?}"), difference });
+            }
             return self.redeclare_queue(change, &queue, config, update).await;
         }
         self.check_dead_letter(&config)?;
         let quota = self.space.config().quota.max_queues;
         Self::check_quota("max_queues", quota, self.space.entities.read().queues.len())?;
-        let queue = make_queue(self.shared(), &self.space, change, name, config).await?;
+        let queue = make_queue(self.shared(), &self.space, change, (name, config), holder).await?;
         Ok((Declared::Created, self.queue_info(&queue)))
     }
 
@@ -100,6 +118,7 @@ impl Session {
         let have = queue.definition();
         keep_secret(&mut config, &have.config);
         if have.config == config {
+            queue.lock(self.now()).touch();
             return Ok((Declared::Unchanged, self.queue_info(queue)));
         }
         let entity = format!("queue {:?}", &*queue.name);
@@ -110,7 +129,9 @@ impl Session {
             let difference = "volatile cannot change; delete the queue and make it anew".to_owned();
             return Err(DeclareError::Conflict { entity, difference });
         }
-        self.check_dead_letter(&config)?;
+        if have.config.dead_letter != config.dead_letter {
+            self.check_dead_letter(&config)?;
+        }
         let definition = self.space.queue_definition(&queue.name, config.clone());
         let (namespace, id) = (self.space.id.0, queue.id.0);
         // A volatile queue's definition goes with it: a restart that found one would look for its log.
@@ -126,6 +147,7 @@ impl Session {
             planned.install(self.shared(), &self.space);
         }
         queue.redefine(definition, now);
+        queue.lock(now).touch();
         self.shared().changed();
         Ok((Declared::Updated, self.queue_info(queue)))
     }
@@ -135,29 +157,40 @@ impl Session {
     /// # Errors
     /// See [`DeclareError`]. A queue that gets another's dead letters is in use.
     pub async fn delete_queue(&self, name: &str, if_unused: bool, if_empty: bool) -> Result<u64, DeclareError> {
-        self.may(Action::Configure, "queue", name)?;
-        let (session, name) = (self.clone(), name.to_owned());
-        to_the_end(async move { session.delete_queue_now(&name, if_unused, if_empty).await }).await
+        self.delete_queue_with(name, DeleteOptions { if_unused, if_empty, even_if_referenced: false }).await
     }
 
-    async fn delete_queue_now(&self, name: &str, if_unused: bool, if_empty: bool) -> Result<u64, DeclareError> {
+    /// As [`delete_queue`](Self::delete_queue), and if asked to, although another queue's dead letters go to it. They go then where that queue's
+    /// definition says, which makes this one anew if it names it: a queue without bindings, made for dead letters.
+    ///
+    /// # Errors
+    /// See [`DeclareError`].
+    pub async fn delete_queue_with(&self, name: &str, options: DeleteOptions) -> Result<u64, DeclareError> {
+        self.may(Action::Configure, "queue", name)?;
+        let (session, name) = (self.clone(), name.to_owned());
+        to_the_end(async move { session.delete_queue_now(&name, options).await }).await
+    }
+
+    async fn delete_queue_now(&self, name: &str, options: DeleteOptions) -> Result<u64, DeclareError> {
         let change = self.begin_change().await?;
         let queue = self.space.queue(name).ok_or_else(|| Self::not_found("queue", name))?;
+        self.check_held(&queue)?;
         let entity = format!("queue {name:?}");
-        if let Some(source) = self.space.dead_letter_sources(name).first() {
+        let sources = if options.even_if_referenced { Vec::new() } else { self.space.dead_letter_sources(name) };
+        if let Some(source) = sources.first() {
             let by = format!("dead letters of queue {source:?} go to it; delete that queue first, or change it");
             return Err(DeclareError::InUse { entity, by });
         }
         let info = self.queue_info(&queue);
-        if if_unused && info.consumers > 0 {
+        if options.if_unused && info.consumers > 0 {
             return Err(DeclareError::InUse { entity, by: format!("{} consumers", info.consumers) });
         }
         let depth = info.depth;
         let messages = depth.ready + depth.delayed + depth.parked + depth.in_flight;
-        if if_empty && messages > 0 {
+        if options.if_empty && messages > 0 {
             return Err(DeclareError::InUse { entity, by: format!("{messages} messages") });
         }
-        remove_queue(self.shared(), &self.space, change, &queue).await?;
+        remove_queues(self.shared(), &self.space, change, vec![queue]).await?;
         Ok(messages)
     }
 
@@ -193,6 +226,7 @@ impl Session {
     pub async fn purge(&self, name: &str) -> Result<u64, DeclareError> {
         self.may(Action::Read, "queue", name)?;
         let queue = self.space.queue(name).ok_or_else(|| Self::not_found("queue", name))?;
+        self.check_held(&queue)?;
         Ok(queue.purge(self.shared(), self.now()).await?)
     }
 
@@ -216,6 +250,7 @@ pub(crate) struct PlannedQueue {
     name: String,
     logs: (Owned, Owned),
     definition: QueueDefinition,
+    holder: Option<Arc<Holder>>,
 }
 
 /// The definition of a dead-letter queue that is made by itself: nothing is ever lost there.
@@ -248,7 +283,7 @@ fn plan_queue(space: &Namespace, change: &mut Change, name: &str, config: QueueC
         let (namespace, config) = (space.id.0, Box::new(config.clone()));
         change.record(MetaRecord::PutQueue { namespace, id: id.0, name: name.to_owned(), config });
     }
-    PlannedQueue { id, name: name.to_owned(), logs, definition: space.queue_definition(name, config) }
+    PlannedQueue { id, name: name.to_owned(), logs, definition: space.queue_definition(name, config), holder: None }
 }
 
 /// Plans a dead-letter queue under policies that are not in force yet.
@@ -274,7 +309,8 @@ impl PlannedQueue {
 
     pub(super) fn install(self, shared: &Shared, space: &Namespace) -> Arc<QueueOwner> {
         let now = shared.clock.now();
-        let owner = QueueOwner::new(self.id, space.id, &self.name, self.logs, self.definition, shared, now);
+        let mut owner = QueueOwner::new(self.id, space.id, &self.name, self.logs, self.definition, shared, now);
+        owner.holder = self.holder;
         install_queue(shared, space, Arc::new(owner))
     }
 }
@@ -296,10 +332,15 @@ pub(crate) async fn make_queue(
     shared: &Arc<Shared>,
     space: &Arc<Namespace>,
     mut change: Change,
-    name: &str,
-    config: QueueConfig,
+    (name, config): (&str, QueueConfig),
+    holder: Option<Arc<Holder>>,
 ) -> Result<Arc<QueueOwner>, DeclareError> {
-    let planned = plan_queue(space, &mut change, name, config);
+    let mut planned = plan_queue(space, &mut change, name, config);
+    let claim = holder.as_ref().map(|holder| holder.claim(planned.id));
+    if claim.as_ref().is_some_and(Option::is_none) {
+        return Err(DeclareError::Held { entity: format!("queue {name:?}") });
+    }
+    planned.holder = holder.clone();
     let target = &planned.definition.resolved.dead_letter;
     let dead_letter = dead_letter_to_make(space, target).filter(|target| target != name);
     let dead_letter = dead_letter.map(|name| plan_queue(space, &mut change, &name, dead_letter_config()));
@@ -308,44 +349,11 @@ pub(crate) async fn make_queue(
         dead_letter.install(shared, space);
     }
     let queue = planned.install(shared, space);
+    if let Some(claim) = claim.flatten() {
+        claim.keep();
+    }
     shared.changed();
     Ok(queue)
-}
-
-/// Removes a queue with its messages and bindings.
-///
-/// # Errors
-/// If the storage refuses.
-pub(crate) async fn remove_queue(
-    shared: &Arc<Shared>,
-    space: &Arc<Namespace>,
-    mut change: Change,
-    queue: &Arc<QueueOwner>,
-) -> Result<(), DeclareError> {
-    let bindings = space.bindings_at(None, &BindingTarget::Queue(queue.name.to_string()));
-    for binding in &bindings {
-        change.record(MetaRecord::DeleteBinding { id: binding.0 });
-    }
-    change.record(MetaRecord::DeleteQueue { id: queue.id.0 });
-    change.remove_log(queue.owned());
-    change.remove_log(queue.state.owned());
-    let _held = change.commit(shared).await?;
-    {
-        let mut entities = space.entities.write();
-        for binding in bindings {
-            entities.bindings.remove(&binding);
-            entities.router.remove_binding(binding);
-        }
-        entities.queues.remove(&queue.name);
-        entities.queues_by_id.remove(&queue.id);
-    }
-    shared.queues.write().remove(&queue.id);
-    let now = shared.clock.now();
-    let counters = queue.lock(now).meter.counters;
-    shared.totals.keep(&counters);
-    queue.delete(now);
-    shared.changed();
-    Ok(())
 }
 
 impl QueueOwner {
@@ -373,6 +381,7 @@ impl QueueOwner {
             oldest_age: depth.oldest.map(|oldest| now.wall.since(oldest)),
             disk_bytes,
             redrive: Self::redrive_info(&guard),
+            owned: self.holder.is_some(),
             damage: self.damage(shared),
         }
     }
@@ -418,6 +427,7 @@ impl From<ConsumeError> for DeclareError {
             ConsumeError::Access(error) => error.into(),
             ConsumeError::Storage(error) => error.into(),
             ConsumeError::NotFound { entity } => Self::NotFound { entity },
+            ConsumeError::Held { entity } => Self::Held { entity },
             error => Self::Invalid { field: "queue".to_owned(), why: error.to_string() },
         }
     }

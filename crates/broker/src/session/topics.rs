@@ -7,11 +7,12 @@ use std::time::Duration;
 use log::{Cleanup, LogConfig};
 use types::{EntityId, SubjectPattern, check_name};
 
-use super::Session;
 use super::admin::{Change, difference, to_the_end};
+use super::removal::Removal;
+use super::{DeclareTopic, DeleteOptions, Session};
 use crate::access::Action;
 use crate::definitions::{
-    BindingTarget, DeadLetterConfig, DurabilityConfig, HashProperty, RetentionConfig, RouterConfig, TopicConfig,
+    DeadLetterConfig, DurabilityConfig, HashProperty, RetentionConfig, RouterConfig, TopicConfig,
 };
 use crate::errors::DeclareError;
 use crate::meta::MetaRecord;
@@ -37,6 +38,19 @@ impl Session {
         config: TopicConfig,
         update: bool,
     ) -> Result<(Declared, TopicInfo), DeclareError> {
+        self.declare_topic_with(name, config, DeclareTopic { update, ..DeclareTopic::default() }).await
+    }
+
+    /// As [`declare_topic`](Self::declare_topic), with what else is asked for.
+    ///
+    /// # Errors
+    /// See [`DeclareError`].
+    pub async fn declare_topic_with(
+        &self,
+        name: &str,
+        config: TopicConfig,
+        options: DeclareTopic,
+    ) -> Result<(Declared, TopicInfo), DeclareError> {
         check_name(name)?;
         self.may(Action::Configure, "topic", name)?;
         // What a topic passes on or takes in is written and read in the name of whoever says so.
@@ -48,19 +62,24 @@ impl Session {
         }
         validate_topic(&config)?;
         let (session, name) = (self.clone(), name.to_owned());
-        to_the_end(async move { session.declare_topic_now(&name, config, update).await }).await
+        to_the_end(async move { session.declare_topic_now(&name, config, options).await }).await
     }
 
     async fn declare_topic_now(
         &self,
         name: &str,
         config: TopicConfig,
-        update: bool,
+        options: DeclareTopic,
     ) -> Result<(Declared, TopicInfo), DeclareError> {
         let mut change = self.begin_change().await?;
-        self.check_alternate(name, &config)?;
-        if let Some(topic) = self.space.topic(name) {
-            return self.redeclare_topic(change, &topic, config, update).await;
+        let there = self.space.topic(name);
+        // One that is named already may have gone since, which is no matter of this declaration.
+        let named = there.as_ref().is_some_and(|topic| topic.definition().config.alternate == config.alternate);
+        if !options.alternate_may_be_missing && !named {
+            self.check_alternate(name, &config)?;
+        }
+        if let Some(topic) = there {
+            return self.redeclare_topic(change, &topic, config, options.update).await;
         }
         let quota = self.space.config().quota.max_topics;
         Self::check_quota("max_topics", quota, self.space.entities.read().topics.len())?;
@@ -69,9 +88,8 @@ impl Session {
         self.space.entities.read().captures.check(id, &rule).map_err(|error| invalid("captures", &error))?;
         let definition = self.space.topic_definition(name, config.clone());
         let partitions = self.create_partitions(&mut change, id, name, &definition, 0);
-        let state = change.create_log(state_log_of(id), state_config(&self.space.name, name));
-        let (namespace, config) = (self.space.id.0, Box::new(config));
-        change.record(MetaRecord::PutTopic { namespace, id: id.0, name: name.to_owned(), config });
+        let state = change.create_log(state_log_of(id), state_config(&self.space.name, name, config.volatile));
+        self.record_topic(&mut change, id, name, config);
         let _held = change.commit(self.shared()).await?;
         let topic = Arc::new(Topic::new(id, name, partitions, state, definition, self.now()));
         {
@@ -113,6 +131,10 @@ impl Session {
             let difference = "key_index cannot change once there is a log".to_owned();
             return Err(DeclareError::Conflict { entity, difference });
         }
+        if have.config.volatile != config.volatile {
+            let difference = "volatile cannot change; delete the topic and make it anew".to_owned();
+            return Err(DeclareError::Conflict { entity, difference });
+        }
         if is_volatile(&have.config) != is_volatile(&config) && !partitions.is_empty() {
             let difference = "durability cannot change to or from memory once there is a log".to_owned();
             return Err(DeclareError::Conflict { entity, difference });
@@ -125,8 +147,7 @@ impl Session {
         }
         let mut all = partitions.to_vec();
         all.extend(self.create_partitions(&mut change, topic.id, &topic.name, &definition, partitions.len() as u32));
-        let (namespace, id) = (self.space.id.0, topic.id.0);
-        change.record(MetaRecord::PutTopic { namespace, id, name: topic.name.to_string(), config: Box::new(config) });
+        self.record_topic(&mut change, topic.id, &topic.name, config);
         let _held = change.commit(self.shared()).await?;
         {
             let mut entities = self.space.entities.write();
@@ -140,19 +161,53 @@ impl Session {
         Ok((Declared::Updated, self.topic_info(topic)))
     }
 
-    /// Deletes a topic with its log and bindings. (`if_unused`: refused while it has bindings.)
+    /// A volatile topic's definition goes with it: a restart that found one would look for its log.
+    fn record_topic(&self, change: &mut Change, id: EntityId, name: &str, config: TopicConfig) {
+        if !config.volatile {
+            let (namespace, id, name) = (self.space.id.0, id.0, name.to_owned());
+            change.record(MetaRecord::PutTopic { namespace, id, name, config: Box::new(config) });
+        }
+    }
+
+    /// Deletes a topic with its log and bindings. (`if_unused`: refused while it has bindings from it.)
     ///
     /// # Errors
     /// See [`DeclareError`]. A topic that is another's alternate, that a group reads or that dead letters go to is in use.
     pub async fn delete_topic(&self, name: &str, if_unused: bool) -> Result<(), DeclareError> {
-        self.may(Action::Configure, "topic", name)?;
-        let (session, name) = (self.clone(), name.to_owned());
-        to_the_end(async move { session.delete_topic_now(&name, if_unused).await }).await
+        self.delete_topic_with(name, DeleteOptions { if_unused, ..DeleteOptions::default() }).await
     }
 
-    async fn delete_topic_now(&self, name: &str, if_unused: bool) -> Result<(), DeclareError> {
-        let mut change = self.begin_change().await?;
+    /// As [`delete_topic`](Self::delete_topic), and if asked to, although it is another's alternate, a group reads it or dead letters go to it.
+    /// Groups that read it go with it; alternates and dead letters find whatever has its name later.
+    ///
+    /// # Errors
+    /// See [`DeclareError`].
+    pub async fn delete_topic_with(&self, name: &str, options: DeleteOptions) -> Result<(), DeclareError> {
+        self.may(Action::Configure, "topic", name)?;
+        let (session, name) = (self.clone(), name.to_owned());
+        to_the_end(async move { session.delete_topic_now(&name, options).await }).await
+    }
+
+    async fn delete_topic_now(&self, name: &str, options: DeleteOptions) -> Result<(), DeclareError> {
+        let change = self.begin_change().await?;
         let topic = self.space.topic(name).ok_or_else(|| Self::not_found("topic", name))?;
+        if !options.even_if_referenced {
+            self.check_references(name)?;
+        }
+        let removal = {
+            let entities = self.space.entities.read();
+            let bindings = entities.router.bindings_from(topic.id).count();
+            if options.if_unused && bindings > 0 {
+                let by = format!("{bindings} bindings from it");
+                return Err(DeclareError::InUse { entity: format!("topic {name:?}"), by });
+            }
+            Removal::of_topic(&entities, &topic)
+        };
+        removal.commit(self.shared(), &self.space, change).await
+    }
+
+    /// Whether definitions refer to the topic in a way that its deletion would break.
+    fn check_references(&self, name: &str) -> Result<(), DeclareError> {
         let in_use = |by: String| DeclareError::InUse { entity: format!("topic {name:?}"), by };
         if let Some(other) = self.alternate_of(name) {
             return Err(in_use(format!("it is the alternate of topic {other:?}")));
@@ -163,32 +218,6 @@ impl Session {
         if let Some(queue) = self.dead_letters_into(name) {
             return Err(in_use(format!("dead letters of queue {queue:?} go to it; change that first")));
         }
-        let bindings = self.space.bindings_at(Some(name), &BindingTarget::Topic(name.to_owned()));
-        if if_unused && !bindings.is_empty() {
-            return Err(in_use(format!("{} bindings", bindings.len())));
-        }
-        for binding in &bindings {
-            change.record(MetaRecord::DeleteBinding { id: binding.0 });
-        }
-        change.record(MetaRecord::DeleteTopic { id: topic.id.0 });
-        for owned in topic.partitions().iter() {
-            change.remove_log(*owned);
-        }
-        change.remove_log(topic.state.owned());
-        let _held = change.commit(self.shared()).await?;
-        {
-            let mut entities = self.space.entities.write();
-            for binding in bindings {
-                entities.bindings.remove(&binding);
-                entities.router.remove_binding(binding);
-            }
-            entities.router.remove_topic(topic.id);
-            entities.captures.remove(topic.id);
-            entities.topics.remove(name);
-            entities.topics_by_id.remove(&topic.id);
-        }
-        topic.delete();
-        self.shared().changed();
         Ok(())
     }
 
@@ -290,7 +319,7 @@ fn partition_count(definition: &TopicDefinition) -> u32 {
 /// Whether the topic's log is in memory only. Its own definition alone says so, for a log cannot change it: what policies and the
 /// namespace say of durability decides when a publish is confirmed, not whether it is written.
 pub(crate) fn is_volatile(config: &TopicConfig) -> bool {
-    config.durability == Some(DurabilityConfig::Memory)
+    config.volatile || config.durability == Some(DurabilityConfig::Memory)
 }
 
 /// What holds for a topic that has `partitions` logs or none: policies decide how long a log is kept, not whether there is one.
@@ -322,9 +351,9 @@ fn refresh_alternates(entities: &mut Entities, name: &str) -> Result<(), Declare
     Ok(())
 }
 
-pub(crate) fn state_config(space: &str, name: &str) -> LogConfig {
+fn state_config(space: &str, name: &str, volatile: bool) -> LogConfig {
     let label = format!("state of topic {space}/{name}");
-    LogConfig { label, cleanup: Cleanup::default(), key_index: false, volatile: false, apart: false }
+    LogConfig { label, cleanup: Cleanup::default(), key_index: false, volatile, apart: false }
 }
 
 /// How a topic's partitions are kept.

@@ -32,6 +32,11 @@ pub fn validate_queue(config: &QueueConfig) -> Checked {
     if let Some(webhook) = &config.webhook {
         within("webhook", validate_webhook(webhook))?;
     }
+    if config.auto_delete && config.webhook.is_some() {
+        let why =
+            "the broker is the consumer of a queue that is pushed, and leaves whenever it stops; leave one of both out";
+        return Err(invalid("auto_delete", why));
+    }
     if config.volatile && config.durability.is_some_and(|durability| durability != DurabilityConfig::Memory) {
         return Err(invalid("durability", "a volatile queue is in memory only; use \"memory\", or leave it out"));
     }

@@ -6,7 +6,7 @@ use types::limits::{MAX_BINDING_WEIGHT, MAX_CAPTURES, MAX_PARTITIONS, MAX_SPAN_M
 use super::{
     Checked, arguments, at_most_items, body_bound, dedup_window, description, in_range, invalid, name, within,
 };
-use crate::definitions::{BindingConfig, BindingTarget, RetentionConfig, RouterConfig, TopicConfig};
+use crate::definitions::{BindingConfig, BindingTarget, DurabilityConfig, RetentionConfig, RouterConfig, TopicConfig};
 
 /// Checks a topic's definition.
 ///
@@ -32,6 +32,10 @@ pub fn validate_topic(config: &TopicConfig) -> Checked {
     for capture in captures {
         let fix = |error| invalid("captures", format!("{capture:?}: {error}"));
         SubjectPattern::parse(capture).map_err(fix)?;
+    }
+    if config.volatile && config.retention.is_some() && config.durability != Some(DurabilityConfig::Memory) {
+        let why = "a volatile topic is gone with the process, and its log with it; set durability to \"memory\", or leave retention out";
+        return Err(invalid("retention", why));
     }
     dedup_window(config.dedup_window_ms)?;
     body_bound(config.max_body_bytes)?;

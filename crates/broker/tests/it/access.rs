@@ -226,6 +226,9 @@ fn operations() -> Vec<Operation> {
                 None => Ok(()),
             }
         }),
+        operation!("unbind_same", &[(READ, "t"), (WRITE, "q")], |s, r| {
+            s.unbind_same(binding("t", BindingTarget::Queue("q".into()), Filter::SubjectExact("z".into()))).await
+        }),
     ];
     let groups = vec![
         operation!("declare_group", &[(CONFIGURE, "new"), (READ, "t")], |s, r| s
@@ -251,6 +254,10 @@ fn operations() -> Vec<Operation> {
             let dead_letter = Some(DeadLetterConfig::Queue("dead".into()));
             s.declare_queue("new", QueueConfig { dead_letter, ..QueueConfig::default() }, true).await
         }),
+        operation!("declare_owned_queue", &[(CONFIGURE, "held")], |s, r| s
+            .with_owner()
+            .declare_owned_queue("held", QueueConfig::default(), true)
+            .await),
         operation!("delete_queue", &[(CONFIGURE, "new")], |s, r| s.delete_queue("new", false, false).await),
         operation!("purge", &[(READ, "other")], |s, r| s.purge("other").await),
         operation!("receive", &[(READ, "other")], |s, r| {

@@ -11,6 +11,7 @@ mod groups;
 mod harness;
 mod leases;
 mod live;
+mod lives;
 mod once;
 mod queues;
 mod random;

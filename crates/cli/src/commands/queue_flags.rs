@@ -70,6 +70,9 @@ pub(crate) struct Flags {
     /// The queue goes by itself when unused for so long.
     #[arg(long, value_name = "TIME", value_parser = millis)]
     expires: Option<u64>,
+    /// The queue goes when its last standing consumer leaves.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    auto_delete: Option<bool>,
     /// In memory only, and gone with the server's process.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     volatile: Option<bool>,
@@ -166,6 +169,7 @@ impl Flags {
         put(&mut config.breaker, self.breaker);
         put(&mut config.expires_ms, self.expires);
         put(&mut config.durability, self.durability);
+        config.auto_delete = self.auto_delete.unwrap_or(config.auto_delete);
         config.volatile = self.volatile.unwrap_or(config.volatile);
         Ok(())
     }

@@ -149,6 +149,12 @@ pub(crate) struct Flags {
     /// Only other topics feed it.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     internal: Option<bool>,
+    /// The topic goes when the last binding from it is removed.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    auto_delete: Option<bool>,
+    /// The definition is in memory only, and gone with the server's process.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    volatile: Option<bool>,
     /// Whether what is published also goes to live subscriptions.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     live: Option<bool>,
@@ -172,6 +178,8 @@ impl Flags {
         put(&mut config.captures, (!self.capture.is_empty()).then_some(self.capture));
         config.key_index = self.key_index.unwrap_or(config.key_index);
         config.internal = self.internal.unwrap_or(config.internal);
+        config.auto_delete = self.auto_delete.unwrap_or(config.auto_delete);
+        config.volatile = self.volatile.unwrap_or(config.volatile);
         config.router = self.router.unwrap_or(config.router.clone());
         match self.retain {
             None => {}

@@ -138,7 +138,8 @@ both_ways!(webhook_to, webhook_from: Webhook <=> WebhookConfig {
     format via format_to, format_from;
 });
 both_ways!(queue_to, queue_from: QueueConfig <=> QueueConfig {
-    description, lease_ms, keyed, ttl_ms, delay_ms, single_active, max_messages, max_bytes, dedup_window_ms, expires_ms, volatile |
+    description, lease_ms, keyed, ttl_ms, delay_ms, single_active, max_messages, max_bytes, dedup_window_ms, expires_ms,
+    auto_delete, volatile |
     priority_levels via levels_to, some(u32::from);
     retry via maybe(retry_to), some(retry_from);
     dead_letter via maybe(dead_letter_to), some(dead_letter_from);
@@ -196,6 +197,8 @@ pub(super) fn topic_to(from: g::TopicConfig) -> Result<b::TopicConfig, Failure> 
         live: from.live,
         dedup_window_ms: from.dedup_window_ms,
         max_body_bytes: from.max_body_bytes,
+        auto_delete: from.auto_delete,
+        volatile: from.volatile,
         arguments: arguments_to("arguments", from.arguments)?,
     })
 }
@@ -225,6 +228,8 @@ pub(super) fn topic_from(from: b::TopicConfig) -> g::TopicConfig {
         live: from.live,
         dedup_window_ms: from.dedup_window_ms,
         max_body_bytes: from.max_body_bytes,
+        auto_delete: from.auto_delete,
+        volatile: from.volatile,
         arguments: arguments_from(from.arguments),
     }
 }
@@ -298,12 +303,12 @@ mod tests {
     #[test]
     fn definitions_come_back_as_they_were() {
         let queue: b::QueueConfig = serde_json::from_str(
-            r#"{"description":"d","lease_ms":1,"retry":{"max_attempts":2,"initial_ms":3,"factor":4.0,"cap_ms":5,"jitter":false,"non_retryable":["x"]},"dead_letter":{"topic":{"topic":"t","subject":"s","or_drop":true}},"keyed":true,"priority_levels":6,"ttl_ms":7,"delay_ms":8,"single_active":true,"max_messages":9,"max_bytes":10,"overflow":"drop-oldest","dedup_window_ms":11,"breaker":{"failure_ratio":0.5,"window":12,"pause_ms":13},"expires_ms":14,"volatile":true,"durability":"os","webhook":{"url":"http://x","secret":"***","concurrency":15,"timeout_ms":16,"headers":{"a":"b"},"format":"cloudevents-binary"},"arguments":{"x":{"y":[1]}}}"#,
+            r#"{"description":"d","lease_ms":1,"retry":{"max_attempts":2,"initial_ms":3,"factor":4.0,"cap_ms":5,"jitter":false,"non_retryable":["x"]},"dead_letter":{"topic":{"topic":"t","subject":"s","or_drop":true}},"keyed":true,"priority_levels":6,"ttl_ms":7,"delay_ms":8,"single_active":true,"max_messages":9,"max_bytes":10,"overflow":"drop-oldest","dedup_window_ms":11,"breaker":{"failure_ratio":0.5,"window":12,"pause_ms":13},"expires_ms":14,"auto_delete":true,"volatile":true,"durability":"os","webhook":{"url":"http://x","secret":"***","concurrency":15,"timeout_ms":16,"headers":{"a":"b"},"format":"cloudevents-binary"},"arguments":{"x":{"y":[1]}}}"#,
         )
         .unwrap();
         assert_eq!(queue_to(queue_from(queue.clone())).unwrap(), queue);
         let topic: b::TopicConfig = serde_json::from_str(
-            r#"{"description":"d","router":{"kind":"consistent-hash","header":"h","property":"timestamp"},"retention":{"max_age_ms":1,"max_bytes":2,"max_records":3,"compact":true,"tombstone_ms":4},"partitions":5,"alternate":"a","captures":["c"],"durability":"memory","key_index":true,"internal":true,"live":false,"dedup_window_ms":6,"max_body_bytes":7,"arguments":{"x":1}}"#,
+            r#"{"description":"d","router":{"kind":"consistent-hash","header":"h","property":"timestamp"},"retention":{"max_age_ms":1,"max_bytes":2,"max_records":3,"compact":true,"tombstone_ms":4},"partitions":5,"alternate":"a","captures":["c"],"durability":"memory","key_index":true,"internal":true,"live":false,"dedup_window_ms":6,"max_body_bytes":7,"auto_delete":true,"volatile":true,"arguments":{"x":1}}"#,
         )
         .unwrap();
         assert_eq!(topic_to(topic_from(topic.clone())).unwrap(), topic);

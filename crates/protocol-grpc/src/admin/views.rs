@@ -88,6 +88,7 @@ pub(super) fn queue(info: v::QueueInfo) -> g::Queue {
         oldest_age_ms: info.oldest_age.map(ms),
         disk_bytes: info.disk_bytes,
         redrive: info.redrive.map(redrive),
+        owned: info.owned,
         damage: info.damage,
     }
 }

@@ -105,6 +105,7 @@ impl<'a> QueueGuard<'a> {
         self.inner.machine.attach(consumer, rules)?;
         self.inner.next_consumer += 1;
         self.inner.consumers += 1;
+        self.used_again();
         Ok(consumer)
     }
 
@@ -112,8 +113,31 @@ impl<'a> QueueGuard<'a> {
     pub(crate) fn detach(&mut self, consumer: ConsumerId) {
         let now = self.now;
         self.inner.machine.detach(now, consumer);
+        self.left();
+    }
+
+    /// Removes one that was retired before.
+    pub(crate) fn detach_retired(&mut self, consumer: ConsumerId) {
+        let now = self.now;
+        self.inner.machine.detach(now, consumer);
+    }
+
+    /// A standing consumer takes nothing any more; it keeps what it holds until it is detached.
+    pub(crate) fn retire(&mut self, consumer: ConsumerId) {
+        self.inner.machine.retire(consumer);
+        self.left();
+    }
+
+    fn left(&mut self) {
+        let now = self.now;
         self.inner.consumers = self.inner.consumers.saturating_sub(1);
         self.inner.last_used = now.mono;
+        self.consumer_left();
+    }
+
+    /// Somebody means to use the queue.
+    pub(crate) fn touch(&mut self) {
+        self.inner.last_used = self.now.mono;
     }
 
     /// A receive without a standing consumer begins.
@@ -172,8 +196,8 @@ impl<'a> QueueGuard<'a> {
         }
     }
 
-    /// Registers a wait; it is woken once when what it waits for might be there, or the queue goes.
-    pub(crate) fn wait_slot(&mut self, shared: &Shared, waiter: Waiter) -> WaitSlot<'a> {
+    /// Registers a wait for `owner`, which is this queue; it is woken once when what it waits for might be there, or the queue goes.
+    pub(crate) fn wait_slot(&mut self, shared: &Shared, owner: &Arc<QueueOwner>, waiter: Waiter) -> WaitSlot {
         let (slot, notify) = (self.inner.next_wait, Arc::new(Notify::new()));
         self.inner.next_wait += 1;
         // IMPORTANT: looked at under the lock. If the end came after the caller looked, the call that wakes all has been already.
@@ -181,7 +205,7 @@ impl<'a> QueueGuard<'a> {
             notify.notify_one();
         }
         self.inner.waiting.insert(slot, (waiter, Arc::clone(&notify)));
-        WaitSlot { owner: self.owner, slot, notify }
+        WaitSlot { owner: Arc::clone(owner), slot, notify }
     }
 
     /// Whether nobody has used the queue for `span`.

@@ -1,0 +1,38 @@
+//! What all connections share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use broker::Broker;
+use types::Clock;
+
+use crate::limits::{CONSUMER_TIMEOUT, HEARTBEAT_S};
+
+/// How the AMQP listeners behave.
+#[derive(Clone)]
+pub struct AmqpOptions {
+    /// For delays and times to live, which messages give from now on.
+    pub clock: Arc<dyn Clock>,
+    /// The heartbeat that is offered to clients, in seconds; 0 offers none.
+    pub heartbeat_s: u16,
+    /// How long a delivery may stay without an acknowledgement, unless its queue says otherwise.
+    pub consumer_timeout: Duration,
+}
+
+impl AmqpOptions {
+    /// The defaults, with this clock.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, heartbeat_s: HEARTBEAT_S, consumer_timeout: CONSUMER_TIMEOUT }
+    }
+}
+
+/// What the connections share. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) broker: Broker,
+    pub(crate) options: AmqpOptions,
+    /// Number of the next connection.
+    pub(crate) next: Arc<AtomicU64>,
+}

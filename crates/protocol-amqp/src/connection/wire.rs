@@ -1,0 +1,113 @@
+//! A connection's socket, with what came in and what is to go out.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use net::Connection;
+use tokio::time::Instant;
+use tokio_util::io::poll_read_buf;
+
+use crate::codec::frame::{self, Frame};
+use crate::codec::outbox::Outbox;
+use crate::fault::Fault;
+use crate::limits::{FRAME_MAX, READ_BYTES};
+
+/// A socket and its buffers.
+pub(crate) struct Wire {
+    socket: Connection,
+    input: BytesMut,
+    pub(crate) out: Outbox,
+    pub(crate) frame_max: u32,
+    /// When the client was last heard of.
+    pub(crate) heard: Instant,
+    /// Bytes written so far.
+    pub(crate) written: u64,
+}
+
+/// Why a connection ended without a word.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Lost {
+    #[error("the client closed the socket")]
+    Closed,
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+}
+
+impl Wire {
+    pub(crate) fn new(socket: Connection) -> Self {
+        Self {
+            socket,
+            input: BytesMut::new(),
+            out: Outbox::new(FRAME_MAX),
+            frame_max: FRAME_MAX,
+            heard: Instant::now(),
+            written: 0,
+        }
+    }
+
+    /// Puts into force what was agreed on.
+    pub(crate) fn agree(&mut self, frame_max: u32) {
+        self.frame_max = frame_max;
+        self.out.set_frame_max(frame_max);
+    }
+
+    /// The next frame, of what was read.
+    ///
+    /// # Errors
+    /// See [`frame::next`].
+    pub(crate) fn frame(&mut self) -> Result<Option<Frame>, Fault> {
+        frame::next(&mut self.input, self.frame_max)
+    }
+
+    /// The first bytes that came, once there are so many.
+    pub(crate) fn peek<const N: usize>(&self) -> Option<[u8; N]> {
+        self.input.first_chunk::<N>().copied()
+    }
+
+    pub(crate) fn skip(&mut self, bytes: usize) {
+        drop(self.input.split_to(bytes.min(self.input.len())));
+    }
+
+    /// Reads what has come. Ready if there is something new.
+    ///
+    /// # Errors
+    /// See [`Lost`].
+    pub(crate) fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        self.input.reserve(READ_BYTES);
+        let read = std::task::ready!(poll_read_buf(Pin::new(&mut self.socket), context, &mut self.input))?;
+        if read == 0 {
+            return Poll::Ready(Err(Lost::Closed));
+        }
+        self.heard = Instant::now();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what waits. Ready once all is written.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub(crate) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        if self.out.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.out.poll_write(context, &mut self.socket, &mut self.written).map_err(Lost::Socket)
+    }
+
+    /// Writes all that waits.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub(crate) async fn flush(&mut self) -> Result<(), Lost> {
+        std::future::poll_fn(|context| self.poll_flush(context)).await
+    }
+
+    /// Waits for more to come.
+    ///
+    /// # Errors
+    /// See [`Lost`].
+    pub(crate) async fn more(&mut self) -> Result<(), Lost> {
+        std::future::poll_fn(|context| self.poll_read(context)).await
+    }
+}

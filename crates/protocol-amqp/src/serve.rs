@@ -1,0 +1,34 @@
+//! Serves the protocol on a listener.
+
+use std::sync::Arc;
+
+use broker::Broker;
+use net::{Drain, Listener};
+
+use crate::app::{AmqpOptions, App};
+use crate::connection;
+
+/// The protocol over a broker. Cheap to clone.
+#[derive(Clone)]
+pub struct Amqp {
+    app: App,
+}
+
+impl Amqp {
+    /// The protocol over this broker.
+    #[must_use]
+    pub fn new(broker: Broker, options: AmqpOptions) -> Self {
+        Self { app: App { broker, options, next: Arc::default() } }
+    }
+}
+
+/// Serves until the drain begins; connections are closed then.
+pub async fn serve(listener: Listener, amqp: Amqp, drain: Drain) {
+    let connections = drain.clone();
+    listener
+        .run(drain, move |socket, peer| {
+            let (app, drain) = (amqp.app.clone(), connections.clone());
+            async move { connection::serve(app, socket, peer, drain).await }
+        })
+        .await;
+}
