@@ -16,6 +16,7 @@ const PROTO: &str = concat!(
 /// Fields that one form has only: the entity, the field, and why.
 const ONE_SIDED: &[(&str, &str, &str)] = &[
     ("TopicConfig", "hash_header", "protobuf has no enum with content; JSON's is within `router`"),
+    ("TopicConfig", "hash_property", "protobuf has no enum with content; JSON's is within `router`"),
     ("BindingConfig", "to_queue", "a member of `target`'s oneof; the oneof has no name on the wire"),
     ("BindingConfig", "to_topic", "as `to_queue`"),
     ("BindingConfig", "target", "JSON's name for the oneof"),

@@ -128,10 +128,25 @@ pub enum Router {
     Attribute,
     /// Each message goes to one binding, chosen by a hash; a binding's weight is its share.
     ConsistentHash {
-        /// The header that is hashed; the key, or the subject of a message without one, if not given.
+        /// The header that is hashed; the key, or the subject of a message without one, if neither this nor `property` is given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         header: Option<String>,
+        /// The property that is hashed. Not together with `header`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        property: Option<HashProperty>,
     },
+}
+
+/// A property of messages that a hash is taken of. A message without it goes where all such go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum HashProperty {
+    /// Its id.
+    MessageId,
+    /// Its correlation id.
+    CorrelationId,
+    /// When its producer says that it was made.
+    Timestamp,
 }
 
 open! {
@@ -231,6 +246,18 @@ pub enum DeadLetter {
         /// The subject to publish under; the message's own if not given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         subject: Option<String>,
+        /// Drops what it leads nowhere, also for want of the topic, instead of keeping it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        or_drop: bool,
+    },
+    /// Straight into the queue that its subject names.
+    Named {
+        /// This queue; the one that the message's own subject names if not given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subject: Option<String>,
+        /// Drops what names no queue instead of keeping it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        or_drop: bool,
     },
 }
 
@@ -242,6 +269,8 @@ pub enum Overflow {
     Reject,
     /// The oldest leave.
     DropOldest,
+    /// New messages are refused, and go where given-up messages go.
+    RejectDeadLetter,
 }
 
 /// When a failing consumer is paused.

@@ -125,9 +125,24 @@ pub enum RouterConfig {
     Attribute,
     /// Each message goes to one binding, chosen by a hash; a binding's weight is its share.
     ConsistentHash {
-        /// The header that is hashed; the key, or the subject of a message without one, if not set.
+        /// The header that is hashed; the key, or the subject of a message without one, if neither this nor `property` is set.
         header: Option<String>,
+        /// The property that is hashed. Not together with `header`.
+        #[serde(default)]
+        property: Option<HashProperty>,
     },
+}
+
+/// A property of messages that a hash is taken of. A message without it goes where all such go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HashProperty {
+    /// Its id.
+    MessageId,
+    /// Its correlation id.
+    CorrelationId,
+    /// When its producer says that it was made.
+    Timestamp,
 }
 
 /// What of a topic's log goes away by itself. All bounds that are set hold; without any it is kept for ever.
@@ -172,7 +187,7 @@ pub struct QueueConfig {
     pub max_messages: Option<u64>,
     /// Most waiting bytes.
     pub max_bytes: Option<u64>,
-    /// What happens when a bound is passed: `reject` (default) or `drop-oldest`.
+    /// What happens when a bound is passed: `reject` (default), `drop-oldest` or `reject-dead-letter`.
     pub overflow: Option<OverflowConfig>,
     /// Window in which a message of the same dedup id is taken once.
     pub dedup_window_ms: Option<Millis>,
@@ -223,9 +238,32 @@ pub enum DeadLetterConfig {
     Topic {
         /// The topic.
         topic: String,
-        /// The subject to publish under; the message's own if not set.
+        /// The subject to publish under; the message's own, and those that it is routed by besides, if not set.
         subject: Option<String>,
+        /// Drops what it leads nowhere, also for want of the topic, instead of keeping it. Only ever by explicit wish.
+        #[serde(default)]
+        or_drop: bool,
     },
+    /// Straight into the queues that its subjects name.
+    Named {
+        /// This queue; those that the message's own subject, and those that it is routed by besides, name if not set.
+        subject: Option<String>,
+        /// Drops what names no queue instead of keeping it. Only ever by explicit wish.
+        #[serde(default)]
+        or_drop: bool,
+    },
+}
+
+impl DeadLetterConfig {
+    /// Whether what it leads nowhere, or round in a circle, is dropped instead of kept.
+    #[must_use]
+    pub const fn drops(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Queue(_) => false,
+            Self::Topic { or_drop, .. } | Self::Named { or_drop, .. } => *or_drop,
+        }
+    }
 }
 
 /// What happens to a full queue.
@@ -236,6 +274,9 @@ pub enum OverflowConfig {
     Reject,
     /// The oldest leave.
     DropOldest,
+    /// New messages are refused, and what was refused goes where given-up messages go: in the commit of the publish if other queues take it,
+    /// or in one of its own. If its place is missing or full it goes nowhere, since its publisher is told of the refusal.
+    RejectDeadLetter,
 }
 
 /// When a failing consumer is paused.
@@ -608,4 +649,17 @@ pub struct SubjectPermissions {
     pub write: Vec<String>,
     /// Subject patterns to bind with, as they are written.
     pub read: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_of_before_are_read() {
+        let read: DeadLetterConfig = serde_json::from_str(r#"{"topic":{"topic":"t","subject":null}}"#).unwrap();
+        assert_eq!(read, DeadLetterConfig::Topic { topic: "t".to_owned(), subject: None, or_drop: false });
+        let read: RouterConfig = serde_json::from_str(r#"{"kind":"consistent-hash","header":"h"}"#).unwrap();
+        assert_eq!(read, RouterConfig::ConsistentHash { header: Some("h".to_owned()), property: None });
+    }
 }

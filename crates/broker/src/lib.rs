@@ -10,6 +10,7 @@ mod broker;
 pub mod codec;
 mod connections;
 mod consumer;
+mod deaths;
 pub mod dedup;
 pub mod defaults;
 pub mod definitions;
@@ -51,6 +52,7 @@ pub use backup::{Backup, BackupHistory};
 pub use broker::{Broker, BrokerMetrics, BrokerOptions};
 pub use connections::{ChannelGuard, ConnectionGuard};
 pub use consumer::{Consumer, ConsumerOptions};
+pub use deaths::{DEATHS_HEADER, Death, DeathMark, Deaths, MAX_DEATH_SUBJECTS_BYTES, MAX_DEATHS};
 pub use errors::{
     AccessError, BackupError, ConsumeError, DeclareError, PublishError, QuotaError, ReplayError, RequestError,
     SettleError, StorageError,

@@ -255,6 +255,7 @@ fn queue_rules(own: &QueueConfig, chosen: &Chosen<'_>, default_attempts: u32, ha
         max_bytes: chosen.bounded(max_bytes, |bounds| bounds.max_bytes),
         overflow: match chosen.first(&own.overflow, |values| &values.overflow) {
             Some(OverflowConfig::DropOldest) => Overflow::DropOldest,
+            Some(OverflowConfig::RejectDeadLetter) => Overflow::RejectDeadLetter,
             Some(OverflowConfig::Reject) | None => Overflow::Reject,
         },
         breaker: breaker.map(breaker_rules),

@@ -13,6 +13,7 @@ use crate::dedup::{Dedup, DedupFull, DedupHash};
 use crate::errors::PublishError;
 use crate::filter::MessageFields;
 use crate::live::LiveBuffer;
+use crate::queue::Overflow;
 use crate::queues::QueueOwner;
 use crate::router::{RouteError, Routes};
 use crate::shared::{Namespace, Shared};
@@ -45,8 +46,15 @@ pub(crate) struct Plan {
     avoided: bool,
     /// Whether full queues are passed over.
     pub(crate) partial: bool,
+    /// The topic that messages are being planned for.
+    through: Option<Arc<str>>,
+    /// What full queues refused that dead-letter it.
+    turned_away: Vec<TurnedAway>,
     pub(crate) results: Vec<Published>,
 }
+
+/// A message, and the full queue that refused it.
+pub(crate) type TurnedAway = (Arc<QueueOwner>, Message);
 
 /// A dedup id that is reserved in a topic's window, and the result of the message that has it.
 type ReservedId = (DedupHash, usize);
@@ -163,6 +171,8 @@ impl Plan {
             avoid: Vec::new(),
             avoided: false,
             partial: false,
+            through: None,
+            turned_away: Vec::new(),
             results: Vec::new(),
         }
     }
@@ -178,6 +188,7 @@ impl Plan {
     /// If the queue is full, or a message cannot be encoded.
     pub(crate) fn for_queue(&mut self, queue: &Arc<QueueOwner>, messages: &[Message]) -> Result<(), PublishError> {
         let first = self.begin_results(messages);
+        self.through = None;
         let batch = self.encode(messages, false, None)?;
         self.share(queue, &batch, messages, None, Places::From(first))
     }
@@ -194,6 +205,7 @@ impl Plan {
         partition: Option<u32>,
     ) -> Result<(), PublishError> {
         let first = self.begin_results(messages);
+        self.through = Some(Arc::clone(&topic.name));
         let fresh = self.topic_duplicates(topic, messages, first)?;
         let definition = topic.definition();
         self.counts.push((Arc::clone(topic), fresh.len() as u64, 0));
@@ -341,7 +353,13 @@ impl Plan {
         }
     }
 
-    fn mark_refused(&mut self, result: Option<usize>) {
+    fn refuse(&mut self, queue: &Arc<QueueOwner>, message: Option<&Message>, result: Option<usize>) {
+        if let Some(message) = message
+            && queue.definition().resolved.rules.overflow == Overflow::RejectDeadLetter
+        {
+            let message = Message { topic: self.through.as_deref().map(Text::from), ..message.clone() };
+            self.turned_away.push((Arc::clone(queue), message));
+        }
         if let Some(result) = result.and_then(|result| self.results.get_mut(result)) {
             result.refused += 1;
         }
@@ -465,7 +483,7 @@ impl Plan {
                     if let Some(id) = new {
                         self.own_ids.remove(&(queue.id, id));
                     }
-                    self.mark_refused(results.get(at));
+                    self.refuse(queue, messages.get(at as usize), results.get(at));
                     continue;
                 }
                 reserved_bytes += weight;
@@ -537,11 +555,19 @@ impl Plan {
         }
     }
 
+    /// What full queues refused that dead-letter it. The plan does not do so any more.
+    pub(crate) fn take_turned_away(&mut self) -> Vec<TurnedAway> {
+        std::mem::take(&mut self.turned_away)
+    }
+
     /// Hands the plan over to a transaction; gives where to find the positions of what is written.
     pub(crate) fn into_transaction(mut self, transaction: &mut Transaction) -> (Vec<Placed>, Vec<Published>) {
         transaction.at_least(self.durability.unwrap_or(Durability::Memory));
         transaction.holds(self.bytes);
         let mut placed = Vec::new();
+        for (queue, message) in self.take_turned_away() {
+            queue.turn_away(&self.shared, transaction, message, self.now);
+        }
         for share in self.topics.drain(..) {
             let operation =
                 transaction.append(&share.topic, share.owned, &share.batch, &share.selected, share.expected_end);

@@ -52,6 +52,8 @@ enum After {
     TopicDedup { topic: Arc<Topic>, ids: Vec<(DedupHash, Option<Spot>)> },
     /// Messages passed through a topic.
     Counted { topic: Arc<Topic>, published: u64, unrouted: u64 },
+    /// A message that a full queue refused went where its dead letters go.
+    TurnedAway { queue: Arc<QueueOwner> },
     /// Messages for live subscribers.
     Live { message: Arc<Message>, to: Vec<Arc<LiveBuffer>> },
 }
@@ -264,6 +266,11 @@ impl Transaction {
         }
     }
 
+    /// A message that a full queue refused goes where its dead letters go.
+    pub(crate) fn turned_away(&mut self, queue: &Arc<QueueOwner>) {
+        self.after.push(After::TurnedAway { queue: Arc::clone(queue) });
+    }
+
     /// A message for live subscribers, once everything is durable.
     pub(crate) fn live(&mut self, message: Arc<Message>, to: Vec<Arc<LiveBuffer>>) {
         self.after.push(After::Live { message, to });
@@ -390,6 +397,10 @@ fn finish(shared: &Arc<Shared>, after: Vec<After>, written: &[Written]) {
                 topic.published.fetch_add(published, Ordering::Relaxed);
                 topic.unrouted.fetch_add(unrouted, Ordering::Relaxed);
             }
+            After::TurnedAway { queue } => {
+                queue.count_departure(true, now);
+                shared.count_departure(true);
+            }
             After::Live { message, to } => {
                 for buffer in to {
                     shared.count_live(buffer.push(&message));
@@ -419,7 +430,7 @@ fn undo(shared: &Arc<Shared>, after: Vec<After>) {
             }
             After::Purged { queue, purge, retries, .. } => queue.lock(now).machine.unpurge(&purge, retries),
             After::TopicDedup { topic, ids } => topic.cancel_dedup(ids.into_iter().map(|(id, _)| id)),
-            After::Appended { .. } | After::Counted { .. } | After::Live { .. } => {}
+            After::Appended { .. } | After::Counted { .. } | After::TurnedAway { .. } | After::Live { .. } => {}
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use broker::{PublishTo, Receipt};
 use broker::queue::Settle;
+use broker::{PublishTo, Receipt};
 use bytes::{Bytes, BytesMut};
 use types::Message;
 
@@ -43,7 +43,9 @@ pub(crate) enum Mode {
     #[default]
     Plain,
     /// Publishes are numbered and confirmed; this is the next number.
-    Confirm { next: u64 },
+    Confirm {
+        next: u64,
+    },
     Transaction(Box<Transaction>),
 }
 

@@ -73,7 +73,8 @@ pub(crate) fn incoming(
     message.correlation_id = text(properties.correlation_id, CORRELATION_ID_BYTES, &mut headers);
     message.reply_to = text(properties.reply_to, REPLY_TO_BYTES, &mut headers);
     // An empty id is none to the broker.
-    message.id = text(properties.message_id, MESSAGE_ID_BYTES, &mut headers).filter(|id| !id.is_empty()).map(MessageId::Text);
+    message.id =
+        text(properties.message_id, MESSAGE_ID_BYTES, &mut headers).filter(|id| !id.is_empty()).map(MessageId::Text);
     if let Some(given) = properties.timestamp {
         let time = seconds(given);
         if to_seconds(time) == given {
@@ -137,7 +138,9 @@ fn lifetime(expiration: &Bytes) -> Result<i64, Fault> {
     let read = std::str::from_utf8(expiration).ok().and_then(|text| text.parse::<u64>().ok());
     read.and_then(|ms| i64::try_from(ms).ok()).filter(|ms| *ms <= MAX_DELAY_MS).ok_or_else(|| {
         let given = String::from_utf8_lossy(expiration);
-        Fault::precondition_failed(format!("invalid expiration '{given}': a number of ms up to {MAX_DELAY_MS} in digits"))
+        Fault::precondition_failed(format!(
+            "invalid expiration '{given}': a number of ms up to {MAX_DELAY_MS} in digits"
+        ))
     })
 }
 
@@ -150,7 +153,10 @@ fn take_keys(headers: &mut Headers, message: &mut Message) -> Result<(), Fault> 
         match name.as_str() {
             CC | BCC => {
                 let Value::List(keys) = value else {
-                    return Err(Fault::precondition_failed(format!("invalid '{}' header: it is no array", name.as_str())));
+                    return Err(Fault::precondition_failed(format!(
+                        "invalid '{}' header: it is no array",
+                        name.as_str()
+                    )));
                 };
                 for key in keys {
                     match key {
@@ -332,9 +338,13 @@ mod tests {
         let message = incoming(&publish(), properties, "b".into(), NOW, true).unwrap();
         assert_eq!(message.also, ["x", "y", "z"].map(Bytes::from));
         assert_eq!((message.key.clone(), message.durable), (Some("k".into()), true));
-        assert_eq!((message.not_before, message.expires_at), (Some(Timestamp(NOW.0 + 5_000)), Some(Timestamp(NOW.0 + 250))));
+        assert_eq!(
+            (message.not_before, message.expires_at),
+            (Some(Timestamp(NOW.0 + 5_000)), Some(Timestamp(NOW.0 + 250)))
+        );
         assert_eq!(message.timestamp, Some(Timestamp(12_000)));
-        let names: Vec<String> = outgoing(message).properties.headers.iter().map(|(name, _)| name.to_string()).collect();
+        let names: Vec<String> =
+            outgoing(message).properties.headers.iter().map(|(name, _)| name.to_string()).collect();
         assert_eq!(names, ["CC", "x-delay", "ph-key"]);
         let other = Message { id: Some(MessageId::Uuid([0; 16])), timestamp: Some(NOW), ..Message::new("s", "b") };
         let shown = outgoing(other).properties;
@@ -344,7 +354,8 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        let with = |name: &'static str, value| Properties { headers: vec![(name.into(), value)], ..Properties::default() };
+        let with =
+            |name: &'static str, value| Properties { headers: vec![(name.into(), value)], ..Properties::default() };
         let expiring = |text: &'static str| Properties { expiration: Some(text.into()), ..Properties::default() };
         for properties in [
             expiring("-1"),

@@ -131,10 +131,16 @@ mod tests {
     fn tags_count_up_and_each_is_taken_once() {
         let mut window = Window::default();
         assert_eq!(window.push(None), 1);
-        assert_eq!((window.push(entry(2)), window.push(entry(3)), window.push(None), window.push(entry(5))), (2, 3, 4, 5));
+        assert_eq!(
+            (window.push(entry(2)), window.push(entry(3)), window.push(None), window.push(entry(5))),
+            (2, 3, 4, 5)
+        );
         assert_eq!(window.len(), 3);
         assert_eq!(window.take(3).unwrap().consumer, Some(3));
-        assert_eq!((window.take(3), window.take(1), window.take(4), window.take(6), window.take(0)), (None, None, None, None, None));
+        assert_eq!(
+            (window.take(3), window.take(1), window.take(4), window.take(6), window.take(0)),
+            (None, None, None, None, None)
+        );
         let mut taken = Vec::new();
         assert_eq!(window.take_to(4, |tag, entry| taken.push((tag, entry))), 1);
         assert_eq!((taken.len(), taken[0].0, window.len(), window.next_tag()), (1, 2, 1, 6));
@@ -152,6 +158,9 @@ mod tests {
         assert_eq!(window.len(), 1);
         window.put_back(taken);
         assert_eq!((window.len(), window.next_tag()), (4, 5));
-        assert_eq!((1..=4).map(|tag| window.take(tag).unwrap().consumer).collect::<Vec<_>>(), (1..=4).map(Some).collect::<Vec<_>>());
+        assert_eq!(
+            (1..=4).map(|tag| window.take(tag).unwrap().consumer).collect::<Vec<_>>(),
+            (1..=4).map(Some).collect::<Vec<_>>()
+        );
     }
 }

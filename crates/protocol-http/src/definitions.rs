@@ -35,7 +35,8 @@ fn maybe<A, B>(map: impl Fn(A) -> B) -> impl Fn(Option<A>) -> Option<B> {
 }
 
 same_words!(durability_to, durability_from: Durability <=> DurabilityConfig { Fsync, Interval, Os, Memory });
-same_words!(overflow_to, overflow_from: Overflow <=> OverflowConfig { Reject, DropOldest });
+same_words!(property_to, property_from: HashProperty <=> HashProperty { MessageId, CorrelationId, Timestamp });
+same_words!(overflow_to, overflow_from: Overflow <=> OverflowConfig { Reject, DropOldest, RejectDeadLetter });
 same_words!(format_to, format_from: WebhookFormat <=> WebhookFormat { Native, CloudeventsBinary, CloudeventsStructured });
 same_words!(start_to, start_from: GroupStart <=> GroupStart { Earliest, Latest });
 same_words!(layer_to, layer_from: PolicyLayer <=> PolicyLayer { User, Operator });
@@ -108,7 +109,9 @@ fn router_to(from: api::Router) -> b::RouterConfig {
         api::Router::Subject => b::RouterConfig::Subject,
         api::Router::Headers => b::RouterConfig::Headers,
         api::Router::Attribute => b::RouterConfig::Attribute,
-        api::Router::ConsistentHash { header } => b::RouterConfig::ConsistentHash { header },
+        api::Router::ConsistentHash { header, property } => {
+            b::RouterConfig::ConsistentHash { header, property: property.map(property_to) }
+        }
     }
 }
 
@@ -120,7 +123,9 @@ fn router_from(from: b::RouterConfig) -> api::Router {
         b::RouterConfig::Subject => api::Router::Subject,
         b::RouterConfig::Headers => api::Router::Headers,
         b::RouterConfig::Attribute => api::Router::Attribute,
-        b::RouterConfig::ConsistentHash { header } => api::Router::ConsistentHash { header },
+        b::RouterConfig::ConsistentHash { header, property } => {
+            api::Router::ConsistentHash { header, property: property.map(property_from) }
+        }
     }
 }
 
@@ -128,7 +133,8 @@ fn dead_letter_to(from: api::DeadLetter) -> b::DeadLetterConfig {
     match from {
         api::DeadLetter::None => b::DeadLetterConfig::None,
         api::DeadLetter::Queue(queue) => b::DeadLetterConfig::Queue(queue),
-        api::DeadLetter::Topic { topic, subject } => b::DeadLetterConfig::Topic { topic, subject },
+        api::DeadLetter::Topic { topic, subject, or_drop } => b::DeadLetterConfig::Topic { topic, subject, or_drop },
+        api::DeadLetter::Named { subject, or_drop } => b::DeadLetterConfig::Named { subject, or_drop },
     }
 }
 
@@ -136,7 +142,8 @@ pub(crate) fn dead_letter_from(from: b::DeadLetterConfig) -> api::DeadLetter {
     match from {
         b::DeadLetterConfig::None => api::DeadLetter::None,
         b::DeadLetterConfig::Queue(queue) => api::DeadLetter::Queue(queue),
-        b::DeadLetterConfig::Topic { topic, subject } => api::DeadLetter::Topic { topic, subject },
+        b::DeadLetterConfig::Topic { topic, subject, or_drop } => api::DeadLetter::Topic { topic, subject, or_drop },
+        b::DeadLetterConfig::Named { subject, or_drop } => api::DeadLetter::Named { subject, or_drop },
     }
 }
 
@@ -183,12 +190,20 @@ mod tests {
     /// Sets every field, so that one that is mapped to the wrong place shows.
     #[test]
     fn definitions_come_back_as_they_were() {
-        let queue = r#"{"description":"d","lease_ms":1,"retry":{"max_attempts":2,"initial_ms":3,"factor":4.0,"cap_ms":5,"jitter":false,"non_retryable":["x"]},"dead_letter":{"topic":{"topic":"t","subject":"s"}},"keyed":true,"priority_levels":6,"ttl_ms":7,"delay_ms":8,"single_active":true,"max_messages":9,"max_bytes":10,"overflow":"drop-oldest","dedup_window_ms":11,"breaker":{"failure_ratio":0.5,"window":12,"pause_ms":13},"expires_ms":14,"auto_delete":true,"volatile":true,"durability":"os","webhook":{"url":"http://x","secret":"***","concurrency":15,"timeout_ms":16,"headers":{"a":"b"},"format":"cloudevents-binary"},"arguments":{"x":1}}"#;
+        let queue = r#"{"description":"d","lease_ms":1,"retry":{"max_attempts":2,"initial_ms":3,"factor":4.0,"cap_ms":5,"jitter":false,"non_retryable":["x"]},"dead_letter":{"topic":{"topic":"t","subject":"s","or_drop":true}},"keyed":true,"priority_levels":6,"ttl_ms":7,"delay_ms":8,"single_active":true,"max_messages":9,"max_bytes":10,"overflow":"drop-oldest","dedup_window_ms":11,"breaker":{"failure_ratio":0.5,"window":12,"pause_ms":13},"expires_ms":14,"auto_delete":true,"volatile":true,"durability":"os","webhook":{"url":"http://x","secret":"***","concurrency":15,"timeout_ms":16,"headers":{"a":"b"},"format":"cloudevents-binary"},"arguments":{"x":1}}"#;
         let read: api::QueueConfig = serde_json::from_str(queue).unwrap();
         assert_eq!(serde_json::to_string(&queue_from(queue_to(read))).unwrap(), queue);
         let topic = r#"{"description":"d","router":{"consistent-hash":{"header":"h"}},"retention":{"max_age_ms":1,"max_bytes":2,"max_records":3,"compact":true,"tombstone_ms":4},"partitions":5,"alternate":"a","captures":["c"],"durability":"memory","key_index":true,"internal":true,"live":false,"dedup_window_ms":6,"max_body_bytes":7,"auto_delete":true,"volatile":true,"arguments":{"x":1}}"#;
         let read: api::TopicConfig = serde_json::from_str(topic).unwrap();
         assert_eq!(serde_json::to_string(&topic_from(topic_to(read))).unwrap(), topic);
+        for target in [r#"{"dead_letter":{"named":{"subject":"s"}}}"#, r#"{"dead_letter":{"named":{"or_drop":true}}}"#]
+        {
+            let read: api::QueueConfig = serde_json::from_str(target).unwrap();
+            assert_eq!(serde_json::to_string(&queue_from(queue_to(read))).unwrap(), target);
+        }
+        let hashed = r#"{"router":{"consistent-hash":{"property":"correlation-id"}}}"#;
+        let read: api::TopicConfig = serde_json::from_str(hashed).unwrap();
+        assert_eq!(serde_json::to_string(&topic_from(topic_to(read))).unwrap(), hashed);
         let policy = r#"{"pattern":"p*","applies_to":"all","only_arguments":{"x":[null,1]},"layer":"operator","priority":1,"defaults":{"lease_ms":1,"retention":{"max_bytes":2}},"overrides":{"alternate":"x","max_body_bytes":3},"bounds":{"ttl_ms":4,"max_messages":5,"max_bytes":6,"expires_ms":7,"max_attempts":8},"arguments":{"y":{"z":1}}}"#;
         let read: api::PolicyConfig = serde_json::from_str(policy).unwrap();
         assert_eq!(serde_json::to_string(&policy_from(policy_to(read))).unwrap(), policy);

@@ -124,6 +124,7 @@ fn effective(info: &v::QueueInfo) -> api::QueueEffective {
         overflow: bounded.then_some(match rules.overflow {
             Overflow::Reject => api::Overflow::Reject,
             Overflow::DropOldest => api::Overflow::DropOldest,
+            Overflow::RejectDeadLetter => api::Overflow::RejectDeadLetter,
         }),
         dedup_window_ms: info.dedup_window.map(ms),
         breaker: rules.breaker.map(breaker),

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use bytes::Bytes;
 use serde_json::Value as Json;
 use types::limits::MAX_FILTER_BODY_BYTES;
-use types::{Fields, Message, Text, Value};
+use types::{Fields, Message, MessageId, Text, Timestamp, Value};
 
 /// A message as filters see it. Its body is read as JSON when the first filter asks, and once; a body that is larger than
 /// [`MAX_FILTER_BODY_BYTES`] or is not JSON has no fields.
@@ -42,6 +42,18 @@ impl Fields for MessageFields<'_> {
 
     fn key(&self) -> Option<&[u8]> {
         self.message.key()
+    }
+
+    fn id(&self) -> Option<&MessageId> {
+        self.message.id.as_ref()
+    }
+
+    fn correlation_id(&self) -> Option<&Text> {
+        self.message.correlation_id.as_ref()
+    }
+
+    fn timestamp(&self) -> Option<Timestamp> {
+        self.message.timestamp
     }
 
     fn for_header(&self, name: &str, visit: &mut dyn FnMut(&Value) -> bool) -> bool {

@@ -69,6 +69,16 @@ pub enum Overflow {
     Reject,
     /// The oldest ready ones leave (dead-lettered if there is a place to go).
     DropOldest,
+    /// New messages are refused, and dead-lettered by the owner.
+    RejectDeadLetter,
+}
+
+impl Overflow {
+    /// Whether new messages are refused.
+    #[must_use]
+    pub const fn rejects(self) -> bool {
+        matches!(self, Self::Reject | Self::RejectDeadLetter)
+    }
 }
 
 /// When a failing consumer is paused.
@@ -168,8 +178,30 @@ pub enum LeaveReason {
     NonRetryable,
     /// Its time to live ended.
     Expired,
-    /// The queue was full and it was the oldest.
+    /// The queue was full and it was the oldest, or refused for that.
     Overflow,
+}
+
+impl LeaveReason {
+    /// The word for it in a dead letter's headers.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::MaxAttempts => "max-attempts",
+            Self::NonRetryable => "non-retryable",
+            Self::Expired => "expired",
+            Self::Overflow => "overflow",
+        }
+    }
+
+    /// The reason that a word stands for.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Rejected, Self::MaxAttempts, Self::NonRetryable, Self::Expired, Self::Overflow]
+            .into_iter()
+            .find(|reason| reason.name() == name)
+    }
 }
 
 /// A message that the machine has given up. The owner moves it to the dead-letter target (or deletes it if there is none) in one

@@ -16,8 +16,8 @@ use super::ready::Ready;
 use super::retry::{Failure, Reasons};
 use super::rules::levels;
 use super::{
-    Arrival, AttachError, ConsumerId, ConsumerRules, Departure, Overflow, QueueDepth, QueueEvent, QueueRules,
-    Recovered, RetryRecord,
+    Arrival, AttachError, ConsumerId, ConsumerRules, Departure, QueueDepth, QueueEvent, QueueRules, Recovered,
+    RetryRecord,
 };
 
 /// First serials are below this, so that they stay exact where numbers are doubles.
@@ -198,7 +198,7 @@ impl<P> Queue<P> {
     pub fn reserve(&mut self, messages: u64, bytes: u64) -> bool {
         let all_messages = self.reserved_messages.saturating_add(messages);
         let all_bytes = self.reserved_bytes.saturating_add(bytes);
-        if self.rules.overflow == Overflow::Reject {
+        if self.rules.overflow.rejects() {
             let waiting = self.counts.waiting().saturating_add(all_messages);
             let waiting_bytes = self.counts.waiting_bytes.saturating_add(all_bytes);
             if self.rules.max_messages.is_some_and(|max| waiting > max)

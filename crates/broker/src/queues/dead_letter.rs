@@ -6,18 +6,19 @@ use std::time::Duration;
 use types::{Message, Now, Text, Timestamp, Value};
 
 use super::owner::{QueueGuard, QueueOwner};
+use crate::deaths::{DEATHS_HEADER, Deaths};
 use crate::defaults::{DEAD_LETTER_SUFFIX, dead_letter};
 use crate::definitions::DeadLetterConfig;
 use crate::errors::StorageError;
-use crate::queue::{Departure, LeaveReason};
+use crate::queue::{Departure, History, LeaveReason};
 use crate::record::Payload;
 use crate::routing::{DeadLetterPlan, Plan};
 use crate::shared::Shared;
 use crate::state_log::StateRecord;
 use crate::transaction::{Transaction, Undo};
 
-/// Headers that tell a dead letter's story, in the order in which they are added.
-pub(crate) const DEAD_LETTER_HEADERS: [&str; 8] = [
+/// Headers that tell how a dead letter was given up at last, in the order in which they are added.
+const DEAD_LETTER_HEADERS: [&str; 8] = [
     REASON_HEADER,
     "ph-dead-letter-queue",
     "ph-dead-letter-attempts",
@@ -30,6 +31,11 @@ pub(crate) const DEAD_LETTER_HEADERS: [&str; 8] = [
 const REASON_HEADER: &str = "ph-dead-letter-reason";
 /// The queues that a message left by itself (it expired, or there was no room) since a consumer last failed it, the oldest first.
 const PATH_HEADER: &str = "ph-dead-letter-path";
+
+/// Whether a header of this name tells a dead letter's story.
+pub(super) fn is_story(name: &str) -> bool {
+    DEAD_LETTER_HEADERS.contains(&name) || name == DEATHS_HEADER
+}
 
 /// Until a departure whose target had no room, or whose commit was refused, is tried again.
 const STALLED_WAIT: Duration = Duration::from_millis(250);
@@ -62,20 +68,23 @@ enum Moving {
     Later,
 }
 
+/// What a dead letter's target makes of it.
+enum Way {
+    /// It goes there.
+    Moves(Box<Plan>),
+    /// Nowhere, by explicit wish.
+    Dropped,
+    /// Its target is missing (and perhaps being made) or full; try again.
+    Later,
+}
+
+/// A dead letter with its story, and the queues that it may not come back to.
+type Story = (Message, Vec<String>);
+
 /// No offset: stands in a queue's `reported` for its dead-letter target.
 const TARGET: u64 = u64::MAX;
 /// Why a message is in the queue of last resort: its dead-letter target leads back to where it was.
 const CYCLE: &str = "cycle";
-
-fn reason_name(reason: &LeaveReason) -> &'static str {
-    match reason {
-        LeaveReason::Rejected => "rejected",
-        LeaveReason::MaxAttempts => "max-attempts",
-        LeaveReason::NonRetryable => "non-retryable",
-        LeaveReason::Expired => "expired",
-        LeaveReason::Overflow => "overflow",
-    }
-}
 
 impl QueueOwner {
     /// Does what time has brought for this queue; `true` if there is more to be done at once.
@@ -174,7 +183,7 @@ impl QueueOwner {
         }
     }
 
-    fn count_departure(&self, kept: bool, now: Now) {
+    pub(crate) fn count_departure(&self, kept: bool, now: Now) {
         let mut guard = self.lock(now);
         match kept {
             true => guard.meter.counters.dead_lettered += 1,
@@ -193,9 +202,10 @@ impl QueueOwner {
         let definition = self.definition();
         let plan = match &definition.resolved.dead_letter {
             DeadLetterConfig::None => None,
-            target => match self.plan_dead_letter(shared, departure, target, now)? {
-                Some(plan) => Some(plan),
-                None => return Ok(Moving::Later),
+            target => match self.plan_dead_letter(shared, self.dead_letter(shared, departure, now)?, target, now)? {
+                Way::Moves(plan) => Some(plan),
+                Way::Dropped => None,
+                Way::Later => return Ok(Moving::Later),
             },
         };
         if self.lock(now).recorded.contains(departure.offset.0) {
@@ -208,27 +218,58 @@ impl QueueOwner {
         Ok(Moving::Commit { transaction, kept })
     }
 
-    /// The way to the dead-letter target; `None` if it must be tried again.
+    /// A new message that the queue has no room for goes where its dead letters go, with a transaction. Its publisher hears that it was
+    /// refused, so that nothing follows if there is no room for it there either.
+    pub(crate) fn turn_away(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        transaction: &mut Transaction,
+        message: Message,
+        now: Now,
+    ) {
+        let definition = self.definition();
+        let target = &definition.resolved.dead_letter;
+        if *target == DeadLetterConfig::None {
+            return;
+        }
+        let story = self.with_story(message, now.wall, &LeaveReason::Overflow, &History::default(), now);
+        match self.plan_dead_letter(shared, story, target, now) {
+            Ok(Way::Moves(plan)) => {
+                plan.into_transaction(transaction);
+                transaction.at_least(self.durability());
+                transaction.turned_away(self);
+            }
+            Ok(Way::Dropped | Way::Later) => {}
+            Err(error) => tracing::error!(queue = %self.name, %error, "what was refused cannot be dead-lettered"),
+        }
+    }
+
+    /// The way to the dead-letter target.
     ///
     /// A message that leaves by itself may not come back to a queue that it so left before, or it would go round for ever: it is kept in
-    /// the queue of last resort instead. So is one that its target topic leads nowhere.
+    /// the queue of last resort instead, or dropped if the target says so. So is one that the target leads nowhere.
     fn plan_dead_letter(
         &self,
         shared: &Arc<Shared>,
-        departure: &Departure<Payload>,
+        (mut message, path): Story,
         target: &DeadLetterConfig,
         now: Now,
-    ) -> Result<Option<Box<Plan>>, StorageError> {
-        let (mut message, path) = self.dead_letter(shared, departure, now)?;
+    ) -> Result<Way, StorageError> {
         let looped = match Plan::dead_letter(shared, self, target, message.clone(), &path, now)? {
-            DeadLetterPlan::Ready(plan) => return Ok(Some(plan)),
+            DeadLetterPlan::Ready(plan) => return Ok(Way::Moves(plan)),
             DeadLetterPlan::Later => {
                 shared.make_dead_letter_queue(self.namespace, target);
-                return Ok(None);
+                return Ok(Way::Later);
             }
             DeadLetterPlan::Loops => true,
             DeadLetterPlan::Nowhere => false,
         };
+        if target.drops() {
+            if looped && self.lock(now).reported.insert(TARGET) {
+                tracing::warn!(queue = %self.name, ?target, "a dead-letter target leads back to where messages were: they are dropped");
+            }
+            return Ok(Way::Dropped);
+        }
         if looped && let Some((_, reason)) = message.headers.iter_mut().find(|(name, _)| *name == REASON_HEADER) {
             *reason = Value::from(CYCLE);
         }
@@ -245,34 +286,40 @@ impl QueueOwner {
         }
         let last_resort = DeadLetterConfig::Queue(name);
         match Plan::dead_letter(shared, self, &last_resort, message, &path, now)? {
-            DeadLetterPlan::Ready(plan) => Ok(Some(plan)),
+            DeadLetterPlan::Ready(plan) => Ok(Way::Moves(plan)),
             DeadLetterPlan::Later | DeadLetterPlan::Loops | DeadLetterPlan::Nowhere => {
                 shared.make_dead_letter_queue(self.namespace, &last_resort);
-                Ok(None)
+                Ok(Way::Later)
             }
         }
     }
 
-    /// The message with its story, and the queues that it may not come back to.
-    fn dead_letter(
-        &self,
-        shared: &Shared,
-        departure: &Departure<Payload>,
-        now: Now,
-    ) -> Result<(Message, Vec<String>), StorageError> {
-        let (mut message, _) = match &departure.payload {
+    /// What leaves the queue, with its story.
+    fn dead_letter(&self, shared: &Shared, departure: &Departure<Payload>, now: Now) -> Result<Story, StorageError> {
+        let (message, arrived) = match &departure.payload {
             Some(payload) => payload.message().map_err(|error| self.unreadable(&error))?,
             None => self.message_at(shared, departure.offset)?,
         };
-        let path = path_after(&message, &self.name, &departure.reason);
-        message.headers.retain(|(name, _)| !DEAD_LETTER_HEADERS.contains(&name.as_str()));
+        Ok(self.with_story(message, arrived, &departure.reason, &departure.history, now))
+    }
+
+    fn with_story(
+        &self,
+        mut message: Message,
+        arrived: Timestamp,
+        reason: &LeaveReason,
+        history: &History,
+        now: Now,
+    ) -> Story {
+        let path = path_after(&message, &self.name, reason);
+        let deaths = Deaths::with(&message, arrived, &self.name, reason, now.wall);
+        message.headers.retain(|(name, _)| !is_story(name));
         message.not_before = None;
         message.expires_at = None;
-        let history = &departure.history;
         let time = |time: Option<Timestamp>| time.map(Value::Timestamp);
         let error = history.last_error.as_deref().map(Value::from);
         let values = [
-            Some(Value::from(reason_name(&departure.reason))),
+            Some(Value::from(reason.name())),
             Some(Value::from(&*self.name)),
             Some(Value::int(i64::from(history.attempts))),
             error,
@@ -286,7 +333,8 @@ impl QueueOwner {
                 message.headers.push((Text::from_static(name), value));
             }
         }
-        Ok((message, path))
+        deaths.write(&mut message.headers);
+        (message, path)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use types::{Monotonic, Now};
 
-use super::dead_letter::DEAD_LETTER_HEADERS;
+use super::dead_letter::is_story;
 use super::owner::{QueueGuard, QueueOwner, REDRIVE_CONSUMER};
 use super::settle::Settling;
 use crate::access::{Action, Principal};
@@ -172,7 +172,7 @@ impl QueueOwner {
         let grants = shared.users.grants(&by, &namespace.name).ok_or("who asked for it may do nothing any more")?;
         grants.require(Action::Write, "queue", &to).map_err(|error| error.to_string())?;
         let target = namespace.queue(&to).ok_or_else(|| format!("there is no queue {to:?}; name a target"))?;
-        message.headers.retain(|(name, _)| !DEAD_LETTER_HEADERS.contains(&name.as_str()));
+        message.headers.retain(|(name, _)| !is_story(name));
         message.dedup_id = None;
         let mut plan = Plan::new(shared, now);
         plan.for_queue(&target, &[message]).map_err(|error| error.to_string())?;

@@ -29,10 +29,16 @@ pub enum RouterKind {
 pub enum HashOn {
     /// The subject.
     Subject,
-    /// The key.
+    /// The key, or the subject of a message without one.
     Key,
     /// The first value of this header.
     Header(Text),
+    /// The message's id.
+    MessageId,
+    /// The correlation id.
+    CorrelationId,
+    /// The producer's timestamp.
+    Timestamp,
 }
 
 /// Why a binding does not fit its topic's router.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use types::{EntityId, Fields, Value};
+use types::{EntityId, Fields, MessageId, Value};
 
 use super::kind::HashOn;
 use super::table::Slot;
@@ -49,7 +49,7 @@ impl Ring {
     fn place(&self, fields: &dyn Fields) -> u64 {
         match &self.on {
             HashOn::Subject => hash(fields.subject()),
-            HashOn::Key => hash(fields.key().unwrap_or_default()),
+            HashOn::Key => hash(fields.key().unwrap_or_else(|| fields.subject())),
             HashOn::Header(name) => {
                 let mut bytes = Vec::new();
                 fields.for_header(name, &mut |value| {
@@ -58,6 +58,13 @@ impl Ring {
                 });
                 hash(&bytes)
             }
+            HashOn::MessageId => match fields.id() {
+                Some(MessageId::Uuid(uuid)) => hash(uuid),
+                Some(MessageId::Text(text)) => hash(text.bytes()),
+                None => hash(&[]),
+            },
+            HashOn::CorrelationId => hash(fields.correlation_id().map_or(&[], |id| id.bytes())),
+            HashOn::Timestamp => hash(&fields.timestamp().map_or_else(Vec::new, |at| at.0.to_le_bytes().to_vec())),
         }
     }
 }

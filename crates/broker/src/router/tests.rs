@@ -289,7 +289,13 @@ fn consistent_hash_looks_at_the_key_or_a_header() {
         seen.insert(queue_of(&by_key, &keyed));
     }
     assert_eq!(seen.len(), 3);
-    assert_eq!(queue_of(&by_key, &message("a")), queue_of(&by_header, &message("b")), "neither has what is hashed");
+    let bare = Message { key: Some(Bytes::new()), ..message("a") };
+    assert_eq!(queue_of(&by_key, &bare), queue_of(&by_header, &message("b")), "neither has what is hashed");
+    for n in 0..40 {
+        let headed = Message { headers: vec![("h".into(), Value::from(format!("k{n}").as_str()))], ..message("x") };
+        let keyless = message(&format!("k{n}"));
+        assert_eq!(queue_of(&by_key, &keyless), queue_of(&by_header, &headed), "without a key it is the subject");
+    }
 }
 
 #[test]

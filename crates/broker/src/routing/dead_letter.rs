@@ -1,14 +1,16 @@
 //! Plans for dead letters, which must not go round in a circle.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use types::{Message, Now};
 
 use super::Plan;
 use crate::definitions::DeadLetterConfig;
 use crate::errors::{PublishError, StorageError};
 use crate::queues::QueueOwner;
-use crate::shared::Shared;
+use crate::shared::{Namespace, Shared};
 
 /// What becomes of a dead letter.
 pub(crate) enum DeadLetterPlan {
@@ -18,11 +20,26 @@ pub(crate) enum DeadLetterPlan {
     Later,
     /// Its target leads only to where it may not go.
     Loops,
-    /// Its target is a topic that leads to nothing that keeps it.
+    /// Its target leads to nothing that keeps it.
     Nowhere,
 }
 
 impl Plan {
+    /// Adds a message for the queues that its subjects name, each once.
+    fn for_named(&mut self, namespace: &Namespace, message: Message) -> Result<(), PublishError> {
+        let subjects = std::iter::once(&message.subject).chain(&message.also);
+        let names: BTreeSet<&str> = subjects.filter_map(|subject| std::str::from_utf8(subject).ok()).collect();
+        for name in names {
+            let Some(queue) = namespace.queue(name) else { continue };
+            if self.avoid.iter().any(|avoid| avoid == name) {
+                self.avoided = true;
+            } else {
+                self.for_queue(&queue, std::slice::from_ref(&message))?;
+            }
+        }
+        Ok(())
+    }
+
     /// A plan for a dead letter, which may not go to a queue of these names.
     ///
     /// # Errors
@@ -46,15 +63,19 @@ impl Plan {
                 Some(queue) => plan.for_queue(&queue, &[message]),
                 None => return Ok(DeadLetterPlan::Later),
             },
-            DeadLetterConfig::Topic { topic, subject } => match namespace.topic(topic) {
+            DeadLetterConfig::Topic { topic, subject, or_drop } => match namespace.topic(topic) {
                 Some(topic) => {
-                    if let Some(subject) = subject {
-                        message.subject = bytes::Bytes::copy_from_slice(subject.as_bytes());
-                    }
+                    readdress(&mut message, subject.as_deref());
                     plan.for_topic(&namespace, &topic, &[message], None)
                 }
+                None if *or_drop => return Ok(DeadLetterPlan::Nowhere),
                 None => return Ok(DeadLetterPlan::Later),
             },
+            DeadLetterConfig::Named { subject, .. } => {
+                message.topic = None;
+                readdress(&mut message, subject.as_deref());
+                plan.for_named(&namespace, message)
+            }
         };
         match result {
             Ok(()) if plan.queues.is_empty() && plan.topics.is_empty() => {
@@ -65,5 +86,13 @@ impl Plan {
             Err(PublishError::Storage(error)) => Err(error),
             Err(error) => Err(StorageError::Unavailable(error.to_string())),
         }
+    }
+}
+
+/// Under a subject of the target's own it takes that way alone.
+fn readdress(message: &mut Message, subject: Option<&str>) {
+    if let Some(subject) = subject {
+        message.subject = Bytes::copy_from_slice(subject.as_bytes());
+        message.also.clear();
     }
 }

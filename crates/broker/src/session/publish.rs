@@ -12,7 +12,7 @@ use super::limits::{check, check_body, within};
 use super::stamps::{Stamp, Stamped};
 use super::{PublishOptions, PublishTo, Session};
 use crate::access::Action;
-use crate::errors::PublishError;
+use crate::errors::{PublishError, StorageError};
 use crate::live::is_inbox;
 use crate::queues::QueueOwner;
 use crate::routing::{Placed, Plan, place};
@@ -73,10 +73,42 @@ impl Session {
     ) -> Result<Vec<Published>, PublishError> {
         let now = self.now();
         self.admit(messages, now)?;
-        if let Some(expect) = &options.expect {
-            return self.publish_expecting(to, messages, &options, expect).await;
+        let end = match &options.expect {
+            Some(expect) => self.publish_expecting(to, messages, &options, expect).await,
+            None => self.publish_prepared(to, messages, &options, now).await,
+        };
+        if let Err(PublishError::QueueFull { .. }) = end {
+            self.turn_away(std::iter::once((to, &*messages)), &options).await;
         }
-        self.publish_prepared(to, messages, &options, now).await
+        end
+    }
+
+    /// Dead-letters what full queues refused for good, where their definitions say so. Whatever becomes of that, the publisher hears that it
+    /// was refused.
+    pub(super) async fn turn_away(
+        &self,
+        publishes: impl Iterator<Item = (&PublishTo, &[Message])>,
+        options: &PublishOptions,
+    ) {
+        let (now, options) = (self.now(), PublishOptions { partial: true, ..options.clone() });
+        let mut transaction = Transaction::new();
+        {
+            // Only what has no room by itself. What has some is let go of with the plan.
+            let mut plan = Plan::new(self.shared(), now);
+            for (to, messages) in publishes {
+                if self.plan(&mut plan, to, messages, &options).is_err() {
+                    return;
+                }
+            }
+            let turned_away = plan.take_turned_away();
+            drop(plan);
+            for (queue, message) in turned_away {
+                queue.turn_away(self.shared(), &mut transaction, message, now);
+            }
+        }
+        if let Err(failure) = transaction.commit(self.shared()).await {
+            tracing::warn!(error = %StorageError::from(failure), "what full queues refused was not dead-lettered");
+        }
     }
 
     /// Publishes messages that were checked and have ids, all or none.

@@ -191,7 +191,12 @@ impl Session {
                     ends.extend(rest);
                     ends
                 }
-                end => spread(end, messages.len()),
+                end => {
+                    if let Err(PublishError::QueueFull { .. }) = end {
+                        self.turn_away(std::iter::once((to, messages)), options).await;
+                    }
+                    spread(end, messages.len())
+                }
             }
         })
     }

@@ -58,6 +58,10 @@ impl Session {
         match &config.dead_letter {
             Some(DeadLetterConfig::Queue(to)) => self.may(Action::Write, "queue", to)?,
             Some(DeadLetterConfig::Topic { topic, .. }) => self.may(Action::Write, "topic", topic)?,
+            // Of messages that name a queue it is not known which: only who may write to every one may let them.
+            Some(DeadLetterConfig::Named { subject, .. }) => {
+                self.may(Action::Write, "queue", subject.as_deref().unwrap_or_default())?;
+            }
             Some(DeadLetterConfig::None) | None => {}
         }
         Ok(())
@@ -70,10 +74,11 @@ impl Session {
         checked.map_err(|why| invalid("webhook.url", format!("{why} (webhook.allow_private)")))
     }
 
-    /// A dead-letter queue is made if it is missing; a topic, of which nobody knows what it should lead to, is not.
+    /// A dead-letter queue is made if it is missing; a topic, of which nobody knows what it should lead to, is not. What is dropped for want
+    /// of it need not wait for it.
     fn check_dead_letter(&self, config: &QueueConfig) -> Result<(), DeclareError> {
         match &config.dead_letter {
-            Some(DeadLetterConfig::Topic { topic, .. }) if self.space.topic(topic).is_none() => {
+            Some(DeadLetterConfig::Topic { topic, or_drop: false, .. }) if self.space.topic(topic).is_none() => {
                 Err(Self::not_found("topic", topic))
             }
             _ => Ok(()),

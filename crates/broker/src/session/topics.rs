@@ -11,7 +11,9 @@ use super::admin::{Change, difference, to_the_end};
 use super::removal::Removal;
 use super::{DeclareTopic, DeleteOptions, Session};
 use crate::access::Action;
-use crate::definitions::{DeadLetterConfig, DurabilityConfig, RetentionConfig, RouterConfig, TopicConfig};
+use crate::definitions::{
+    DeadLetterConfig, DurabilityConfig, HashProperty, RetentionConfig, RouterConfig, TopicConfig,
+};
 use crate::errors::DeclareError;
 use crate::meta::MetaRecord;
 use crate::router::{CaptureRule, HashOn, RouterBinding, RouterKind, RouterTopic, check};
@@ -293,7 +295,7 @@ impl Session {
     }
 
     fn dead_letters_into(&self, name: &str) -> Option<String> {
-        let into = |target: &DeadLetterConfig| matches!(target, DeadLetterConfig::Topic { topic, .. } if topic == name);
+        let into = |target: &DeadLetterConfig| matches!(target, DeadLetterConfig::Topic { topic, or_drop: false, .. } if topic == name);
         let entities = self.space.entities.read();
         let mut queues = entities.queues.values();
         queues.find(|queue| into(&queue.definition().resolved.dead_letter)).map(|queue| queue.name.to_string())
@@ -405,9 +407,13 @@ pub(crate) fn router_kind(config: &RouterConfig) -> RouterKind {
         RouterConfig::Subject => RouterKind::Subject,
         RouterConfig::Headers => RouterKind::Headers,
         RouterConfig::Attribute => RouterKind::Attribute,
-        RouterConfig::ConsistentHash { header } => {
-            RouterKind::ConsistentHash(header.as_ref().map_or(HashOn::Key, |name| HashOn::Header(name.as_str().into())))
-        }
+        RouterConfig::ConsistentHash { header, property } => RouterKind::ConsistentHash(match (header, property) {
+            (Some(name), _) => HashOn::Header(name.as_str().into()),
+            (None, Some(HashProperty::MessageId)) => HashOn::MessageId,
+            (None, Some(HashProperty::CorrelationId)) => HashOn::CorrelationId,
+            (None, Some(HashProperty::Timestamp)) => HashOn::Timestamp,
+            (None, None) => HashOn::Key,
+        }),
     }
 }
 

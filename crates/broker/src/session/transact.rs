@@ -131,8 +131,13 @@ impl Session {
         for _ in 0..PUBLISH_TRIES {
             let now = self.now();
             let mut plan = Plan::new(self.shared(), now);
-            for (to, messages) in publishes.parts() {
-                self.plan(&mut plan, to, messages, options).map_err(failed)?;
+            let mut parts = publishes.parts();
+            if let Err(error) = parts.try_for_each(|(to, messages)| self.plan(&mut plan, to, messages, options)) {
+                drop(plan);
+                if let PublishError::QueueFull { .. } = error {
+                    self.turn_away(publishes.parts(), options).await;
+                }
+                return Err(failed(error));
             }
             if plan.must_wait() {
                 drop(plan);

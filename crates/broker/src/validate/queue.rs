@@ -88,9 +88,12 @@ pub fn validate_dead_letter(config: &DeadLetterConfig) -> Checked {
     match config {
         DeadLetterConfig::None => Ok(()),
         DeadLetterConfig::Queue(queue) => name("queue", queue),
-        DeadLetterConfig::Topic { topic, subject } => {
+        DeadLetterConfig::Topic { topic, subject, .. } => {
             name("topic", topic)?;
             subject.as_deref().map_or(Ok(()), |subject| at_most_bytes("subject", subject, MAX_SUBJECT_BYTES))
+        }
+        DeadLetterConfig::Named { subject, .. } => {
+            subject.as_deref().map_or(Ok(()), |subject| name("subject", subject))
         }
     }
 }

@@ -14,8 +14,11 @@ use crate::definitions::{BindingConfig, BindingTarget, DurabilityConfig, Retenti
 /// [`DeclareError::Invalid`](crate::DeclareError::Invalid).
 pub fn validate_topic(config: &TopicConfig) -> Checked {
     description(&config.description)?;
-    if let RouterConfig::ConsistentHash { header: Some(header) } = &config.router {
+    if let RouterConfig::ConsistentHash { header: Some(header), property } = &config.router {
         name("router.header", header)?;
+        if property.is_some() {
+            return Err(invalid("router.property", "a hash is taken of a header or of a property; leave one out"));
+        }
     }
     if let Some(retention) = &config.retention {
         within("retention", validate_retention(retention))?;

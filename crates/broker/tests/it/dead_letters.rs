@@ -33,7 +33,8 @@ async fn give_up_into(session: &Session, target: DeadLetterConfig) {
 async fn dead_letters_may_go_through_a_topic_under_a_subject_of_their_own() {
     let bench = Bench::new();
     let session = bench.session();
-    let target = DeadLetterConfig::Topic { topic: "failed".to_owned(), subject: Some("failed.q".to_owned()) };
+    let target =
+        DeadLetterConfig::Topic { topic: "failed".to_owned(), subject: Some("failed.q".to_owned()), or_drop: false };
     // A definition may not name a topic that is not there. A policy may: it can be older than its target.
     let config = QueueConfig { dead_letter: Some(target.clone()), ..QueueConfig::default() };
     let refused = session.declare_queue("q", config, true).await;
@@ -116,7 +117,7 @@ async fn a_full_dead_letter_queue_holds_back_what_is_given_up_and_loses_nothing(
 async fn a_stalled_queue_does_not_spin() {
     let bench = Bench::new();
     let session = bench.session();
-    let missing = DeadLetterConfig::Topic { topic: "missing".to_owned(), subject: None };
+    let missing = DeadLetterConfig::Topic { topic: "missing".to_owned(), subject: None, or_drop: false };
     give_up_into(&session, missing).await;
     queue(&session, "q", QueueConfig { ttl_ms: Some(1_000), ..QueueConfig::default() }).await;
     many(&session, "q", &["a", "b"]).await;

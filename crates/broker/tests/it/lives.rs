@@ -568,7 +568,7 @@ async fn a_topic_that_is_referred_to_is_deleted_when_that_is_asked_for_and_its_g
     let bench = Bench::new();
     let session = bench.session();
     topic(&session, "t", kept()).await;
-    let dead_letter = Some(DeadLetterConfig::Topic { topic: "t".into(), subject: None });
+    let dead_letter = Some(DeadLetterConfig::Topic { topic: "t".into(), subject: None, or_drop: false });
     queue(&session, "q", QueueConfig { dead_letter, ..QueueConfig::default() }).await;
     let group = GroupConfig { topic: "t".into(), start: GroupStart::Earliest, session_ms: None };
     session.declare_group("g", group.clone(), false).await.unwrap();
@@ -686,7 +686,7 @@ async fn bindings_are_listed_by_topic_and_by_target() {
 async fn a_bindings_weight_is_its_share_and_part_of_what_it_says() {
     let bench = Bench::new();
     let session = bench.session();
-    let router = RouterConfig::ConsistentHash { header: None };
+    let router = RouterConfig::ConsistentHash { header: None, property: None };
     topic(&session, "t", TopicConfig { router, ..TopicConfig::default() }).await;
     let weighted = |queue: &str, weight| BindingConfig { weight: Some(weight), ..to_queue("t", queue, Filter::All) };
     for (name, weight) in [("light", 1), ("heavy", 9)] {

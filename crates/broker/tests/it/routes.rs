@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::definitions::{OverflowConfig, QueueConfig, TopicConfig};
-use broker::queue::Settle;
+use broker::definitions::{
+    DeadLetterConfig, HashProperty, OverflowConfig, QueueConfig, RetryConfig, RouterConfig, TopicConfig,
+};
+use broker::queue::{LeaveReason, Settle};
 use broker::views::{Delivered, Published, ReadFrom};
-use broker::{PublishError, PublishOptions, PublishTo, Publishes, Session, SettleError};
-use types::{Filter, Message};
+use broker::{Deaths, DeclareError, PublishError, PublishOptions, PublishTo, Publishes, Session, SettleError};
+use types::{Filter, Message, Timestamp};
 
 use crate::harness::{Bench, bind, bodies, depth, disk_full, many, nack, publish, queue, receive, settle, to, topic};
 use crate::support::{body, kept, message, pattern, read, session_of, texts, through, to_topic};
@@ -265,4 +267,260 @@ async fn a_transaction_that_is_refused_changes_nothing() {
     assert_eq!(reached(&published), [(1, 0), (1, 0), (1, 0), (1, 0), (0, 1)]);
     let gone = session_of(&bench).transact(results(), settlements, PublishOptions::default()).await;
     assert!(matches!(gone, Err(SettleError::Lease(_))), "{gone:?}");
+}
+
+const REJECT: Settle = Settle::Reject { error: None };
+
+fn via(topic: &str, subject: Option<&str>) -> DeadLetterConfig {
+    DeadLetterConfig::Topic { topic: topic.to_owned(), subject: subject.map(str::to_owned), or_drop: true }
+}
+
+fn named(subject: Option<&str>, or_drop: bool) -> DeadLetterConfig {
+    DeadLetterConfig::Named { subject: subject.map(str::to_owned), or_drop }
+}
+
+fn giving_up_to(target: DeadLetterConfig) -> QueueConfig {
+    QueueConfig { dead_letter: Some(target), ..QueueConfig::default() }
+}
+
+async fn reject_all(session: &Session, queue: &str) {
+    for one in receive(session, queue, 100).await {
+        settle(session, &one, REJECT).await.expect("rejects");
+    }
+}
+
+/// Dead-lettered and dropped.
+fn given_up(session: &Session, queue: &str) -> (u64, u64) {
+    let counters = session.queue(queue).expect("there").counters;
+    (counters.dead_lettered, counters.dropped)
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_dropped_where_its_topic_leads_nowhere_only_if_that_was_asked_for() {
+    let bench = Bench::new();
+    let session = bench.session();
+    queue(&session, "q", giving_up_to(via("later", None))).await;
+    many(&session, "q", &["missing"]).await;
+    reject_all(&session, "q").await;
+    assert_eq!((depth(&session, "q"), given_up(&session, "q")), ((0, 0, 0, 0), (0, 1)), "its topic is not there");
+    topic(&session, "later", TopicConfig::default()).await;
+    many(&session, "q", &["nowhere"]).await;
+    reject_all(&session, "q").await;
+    assert_eq!(given_up(&session, "q"), (0, 2), "nothing is bound to it");
+    queue(&session, "there", QueueConfig::default()).await;
+    bind(&session, "later", "there", Filter::All).await;
+    many(&session, "q", &["kept"]).await;
+    reject_all(&session, "q").await;
+    assert_eq!(bodies(&receive(&session, "there", 10).await), ["kept"]);
+    session.delete_topic("later", false).await.expect("nobody needs it to be there");
+    assert!(session.queue("q.dlq").is_err(), "nothing was kept in a queue of last resort");
+    // Without that wish the topic must be there, and stays.
+    let wanted = DeadLetterConfig::Topic { topic: "absent".to_owned(), subject: None, or_drop: false };
+    let refused = session.declare_queue("r", giving_up_to(wanted), false).await;
+    assert!(matches!(refused, Err(DeclareError::NotFound { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_dead_letter_takes_all_ways_of_its_subjects_unless_its_queue_names_one() {
+    let bench = Bench::new();
+    let session = bench.session();
+    topic(&session, "dead", TopicConfig::default()).await;
+    for name in ["a", "b", "c"] {
+        queue(&session, name, QueueConfig::default()).await;
+        bind(&session, "dead", name, exact(name)).await;
+    }
+    queue(&session, "own", giving_up_to(via("dead", None))).await;
+    queue(&session, "other", giving_up_to(via("dead", Some("c")))).await;
+    publish(&session, to("own"), vec![also("a", &["b", "z"], "own")]).await;
+    publish(&session, to("other"), vec![also("a", &["b"], "other")]).await;
+    let bench = bench.restart();
+    let session = bench.session();
+    reject_all(&session, "own").await;
+    reject_all(&session, "other").await;
+    assert_eq!(bodies(&receive(&session, "a", 10).await), ["own"]);
+    let taken = receive(&session, "b", 10).await;
+    assert_eq!((bodies(&taken), topics_of(&taken)), (vec!["own".to_owned()], vec![Some("dead")]));
+    let taken = receive(&session, "c", 10).await;
+    assert_eq!(bodies(&taken), ["other"]);
+    assert_eq!((&taken[0].message.subject[..], taken[0].message.also.len()), (&b"c"[..], 0));
+}
+
+#[tokio::test]
+async fn a_dead_letter_goes_into_the_queues_that_its_subjects_name() {
+    let bench = Bench::new();
+    let session = bench.session();
+    for name in ["a", "b", "c"] {
+        queue(&session, name, QueueConfig::default()).await;
+    }
+    queue(&session, "own", giving_up_to(named(None, true))).await;
+    queue(&session, "other", giving_up_to(named(Some("c"), true))).await;
+    queue(&session, "keeps", giving_up_to(named(None, false))).await;
+    topic(&session, "t", TopicConfig::default()).await;
+    for name in ["own", "other", "keeps"] {
+        bind(&session, "t", name, Filter::All).await;
+    }
+    publish(&session, through("t"), vec![also("a", &["b", "a", "nobody"], "1")]).await;
+    publish(&session, through("t"), vec![message("nobody", "2")]).await;
+    for name in ["own", "other", "keeps"] {
+        reject_all(&session, name).await;
+    }
+    assert_eq!(bodies(&receive(&session, "a", 10).await), ["1", "1"], "from `own` and `keeps`");
+    let taken = receive(&session, "b", 10).await;
+    assert_eq!((bodies(&taken), topics_of(&taken)), (vec!["1".to_owned(), "1".to_owned()], vec![None, None]));
+    assert_eq!(bodies(&receive(&session, "c", 10).await), ["1", "2"]);
+    assert_eq!(given_up(&session, "own"), (1, 1));
+    // The queue of last resort is made first.
+    bench.pass(Duration::from_secs(1)).await;
+    bench.pass(Duration::from_secs(1)).await;
+    assert_eq!(bodies(&receive(&session, "keeps.dlq", 10).await), ["2"], "what names no queue is kept");
+}
+
+#[tokio::test]
+async fn what_goes_round_by_itself_is_dropped_and_what_a_consumer_rejected_goes_on() {
+    let bench = Bench::new();
+    let session = bench.session();
+    // A work queue whose rejects wait in a second one, which sends them back as they expire.
+    queue(&session, "work", giving_up_to(named(Some("wait"), true))).await;
+    queue(&session, "wait", QueueConfig { ttl_ms: Some(1_000), ..giving_up_to(named(Some("work"), true)) }).await;
+    many(&session, "work", &["x"]).await;
+    for _ in 0..3 {
+        reject_all(&session, "work").await;
+        bench.pass(Duration::from_secs(2)).await;
+    }
+    let taken = receive(&session, "work", 1).await;
+    let deaths = Deaths::of(&taken[0].message).expect("a history");
+    let short: Vec<_> =
+        deaths.list.iter().map(|death| (&*death.mark.queue, death.mark.reason.clone(), death.count)).collect();
+    assert_eq!(short, [("wait", LeaveReason::Expired, 3), ("work", LeaveReason::Rejected, 3)]);
+    assert_eq!((&*deaths.first.queue, &*deaths.last.queue), ("work", "wait"));
+    // Two that send their expired ones to each other, and nobody looks.
+    queue(&session, "ping", QueueConfig { ttl_ms: Some(1_000), ..giving_up_to(named(Some("pong"), true)) }).await;
+    queue(&session, "pong", QueueConfig { ttl_ms: Some(1_000), ..giving_up_to(named(Some("ping"), true)) }).await;
+    many(&session, "ping", &["y"]).await;
+    for _ in 0..4 {
+        bench.pass(Duration::from_secs(2)).await;
+    }
+    assert_eq!((depth(&session, "ping"), depth(&session, "pong")), ((0, 0, 0, 0), (0, 0, 0, 0)));
+    assert_eq!((given_up(&session, "ping"), given_up(&session, "pong")), ((1, 0), (0, 1)));
+}
+
+#[tokio::test]
+async fn the_history_of_deaths_tells_where_and_under_which_subjects_it_began() {
+    let bench = Bench::new();
+    let session = bench.session();
+    topic(&session, "t", TopicConfig::default()).await;
+    topic(&session, "dead", TopicConfig::default()).await;
+    queue(&session, "q", giving_up_to(via("dead", Some("late")))).await;
+    let once = RetryConfig { max_attempts: Some(1), ..RetryConfig::default() };
+    queue(&session, "morgue", QueueConfig { retry: Some(once), ..giving_up_to(named(Some("end"), true)) }).await;
+    queue(&session, "end", QueueConfig::default()).await;
+    bind(&session, "t", "q", Filter::All).await;
+    bind(&session, "dead", "morgue", exact("late")).await;
+    let now = testkit_now(&bench);
+    let brief = Message { expires_at: Some(Timestamp(now.0 + 500)), ..also("s", &["s.2"], "x") };
+    publish(&session, through("t"), vec![brief]).await;
+    bench.pass(Duration::from_secs(1)).await;
+    let bench = bench.restart();
+    let session = bench.session();
+    let taken = receive(&session, "morgue", 1).await;
+    assert_eq!(taken[0].message.expires_at, None, "it does not expire again");
+    settle(&session, &taken[0], nack(None)).await.expect("fails for the last time");
+    let taken = receive(&session, "end", 1).await;
+    let deaths = Deaths::of(&taken[0].message).expect("a history");
+    let [last, first] = &deaths.list[..] else { panic!("two deaths: {deaths:?}") };
+    assert_eq!((&*first.mark.queue, &first.mark.reason), ("q", &LeaveReason::Expired));
+    assert_eq!((first.mark.topic.as_deref(), first.ttl_ms, first.count), (Some("t"), Some(500), 1));
+    assert_eq!(first.subjects, [&b"s"[..], b"s.2"]);
+    assert_eq!((&*last.mark.queue, &last.mark.reason), ("morgue", &LeaveReason::MaxAttempts));
+    assert_eq!(
+        (last.mark.topic.as_deref(), last.ttl_ms, &last.subjects[..]),
+        (Some("dead"), None, &["late".into()][..])
+    );
+    assert_eq!((&deaths.first, &deaths.last), (&first.mark, &last.mark));
+    // Back where it came from it is as it was.
+    reject_all(&session, "end").await;
+    session.redrive("end.dlq", broker::Redrive { to: Some("end".to_owned()), rate: None, max: None }).expect("begins");
+    bench.pass(Duration::from_secs(1)).await;
+    let back = receive(&session, "end", 1).await;
+    assert!(back.is_empty() || Deaths::of(&back[0].message).is_none(), "{back:?}");
+}
+
+fn testkit_now(bench: &Bench) -> Timestamp {
+    types::Clock::now(&*bench.clock).wall
+}
+
+#[tokio::test]
+async fn what_a_full_queue_refuses_is_dead_lettered_if_it_says_so() {
+    let bench = Bench::new();
+    let session = bench.session();
+    queue(&session, "refused", QueueConfig::default()).await;
+    topic(&session, "t", TopicConfig::default()).await;
+    let full = QueueConfig {
+        overflow: Some(OverflowConfig::RejectDeadLetter),
+        dead_letter: Some(DeadLetterConfig::Queue("refused".to_owned())),
+        ..holding(2)
+    };
+    queue(&session, "full", full).await;
+    queue(&session, "other", QueueConfig::default()).await;
+    bind(&session, "t", "full", Filter::All).await;
+    bind(&session, "t", "other", Filter::All).await;
+    let bodies_of = |range: std::ops::Range<u32>| range.map(|n| message("s", &n.to_string())).collect::<Vec<_>>();
+    // In part: in the same commit as what the others get.
+    bench.log.fail_next(disk_full());
+    session.publish(&through("t"), bodies_of(0..3), partial()).await.expect_err("the disk is full");
+    assert_eq!((depth(&session, "other").0, depth(&session, "refused").0), (0, 0));
+    let published = session.publish(&through("t"), bodies_of(0..3), partial()).await.expect("is taken");
+    assert_eq!(reached(&published), [(2, 0), (2, 0), (1, 1)]);
+    // As a whole.
+    let whole = session.publish(&through("t"), bodies_of(3..4), PublishOptions::default()).await;
+    assert!(matches!(whole, Err(PublishError::QueueFull { .. })), "{whole:?}");
+    let each = session.publish_each(Publishes::to(to("full"), bodies_of(4..6)), PublishOptions::default()).await;
+    assert!(each.iter().all(|end| matches!(end, Err(PublishError::QueueFull { .. }))), "{each:?}");
+    let mut together = Publishes::default();
+    together.push(&Arc::new(to("full")), message("s", "6"));
+    session.transact(together, Vec::new(), PublishOptions::default()).await.expect_err("is full");
+    assert_eq!(given_up(&session, "full"), (5, 0));
+    let bench = bench.restart();
+    let session = bench.session();
+    assert_eq!(bodies(&receive(&session, "full", 10).await), ["0", "1"]);
+    assert_eq!(bodies(&receive(&session, "other", 10).await), ["0", "1", "2"]);
+    let refused = receive(&session, "refused", 10).await;
+    assert_eq!(bodies(&refused), ["2", "3", "4", "5", "6"]);
+    assert_eq!(topics_of(&refused), [Some("t"), Some("t"), None, None, None]);
+    let deaths = Deaths::of(&refused[0].message).expect("a history");
+    assert_eq!((&*deaths.last.queue, &deaths.last.reason), ("full", &LeaveReason::Overflow));
+}
+
+#[tokio::test]
+async fn a_hash_of_a_property_keeps_equal_messages_together_and_spreads_the_others() {
+    let bench = Bench::new();
+    let session = bench.session();
+    for (name, property) in
+        [("m", HashProperty::MessageId), ("c", HashProperty::CorrelationId), ("t", HashProperty::Timestamp)]
+    {
+        let router = RouterConfig::ConsistentHash { header: None, property: Some(property) };
+        topic(&session, name, TopicConfig { router, ..TopicConfig::default() }).await;
+        for at in 0..4 {
+            let target = format!("{name}{at}");
+            queue(&session, &target, QueueConfig::default()).await;
+            bind(&session, name, &target, Filter::All).await;
+        }
+        let with = |n: i64| Message {
+            id: Some(types::MessageId::Text(n.to_string().as_str().into())),
+            correlation_id: Some(n.to_string().as_str().into()),
+            timestamp: Some(Timestamp(n)),
+            ..message("s", &n.to_string())
+        };
+        let twice = (0..200).chain(0..200).map(with).collect();
+        publish(&session, through(name), twice).await;
+        for at in 0..4 {
+            let mut got = bodies(&receive(&session, &format!("{name}{at}"), 400).await);
+            assert!(got.len() > 20, "{name}{at} has its share: {}", got.len());
+            got.sort();
+            assert!(got.chunks(2).all(|pair| pair[0] == pair[1]), "{name}{at}: equal ones go the same way");
+        }
+    }
+    let both = RouterConfig::ConsistentHash { header: Some("h".to_owned()), property: Some(HashProperty::Timestamp) };
+    let refused = session.declare_topic("both", TopicConfig { router: both, ..TopicConfig::default() }, false).await;
+    assert!(matches!(&refused, Err(DeclareError::Invalid { field, .. }) if field == "router.property"), "{refused:?}");
 }

@@ -184,7 +184,7 @@ async fn routers_of_each_kind_take_the_filters_that_fit_and_keep_doing_so_when_c
         (RouterConfig::Fanout, [true, false, false, false]),
         (RouterConfig::Subject, [true, true, true, false]),
         (RouterConfig::Headers, [true, false, false, true]),
-        (RouterConfig::ConsistentHash { header: None }, [true, false, false, false]),
+        (RouterConfig::ConsistentHash { header: None, property: None }, [true, false, false, false]),
     ] {
         let config = TopicConfig { router: kind.clone(), ..TopicConfig::default() };
         topic(&session, "t", config).await;
@@ -213,7 +213,8 @@ async fn routers_of_each_kind_take_the_filters_that_fit_and_keep_doing_so_when_c
 async fn consistent_hash_gives_each_key_to_one_queue_and_all_queues_a_share() {
     let bench = Bench::new();
     let session = bench.session();
-    let config = TopicConfig { router: RouterConfig::ConsistentHash { header: None }, ..TopicConfig::default() };
+    let config =
+        TopicConfig { router: RouterConfig::ConsistentHash { header: None, property: None }, ..TopicConfig::default() };
     topic(&session, "t", config).await;
     for name in ["q0", "q1", "q2"] {
         queue(&session, name, QueueConfig::default()).await;
@@ -508,5 +509,6 @@ async fn a_message_comes_back_from_a_topic_as_it_was_published() {
         ..keyed("k", "body")
     };
     publish(&session, through("t"), vec![whole.clone()]).await;
+    let whole = types::Message { topic: text("t"), ..whole };
     assert_eq!(*read(&session, "t", 0, ReadFrom::Earliest).await[0].message, whole);
 }

@@ -216,6 +216,8 @@ pub(crate) fn dead_letter(queue: &Queue) -> String {
         None | Some(DeadLetter::None) => "-".to_owned(),
         Some(DeadLetter::Queue(name)) => name.clone(),
         Some(DeadLetter::Topic { topic, .. }) => format!("topic:{topic}"),
+        Some(DeadLetter::Named { subject: Some(queue), .. }) => queue.clone(),
+        Some(DeadLetter::Named { subject: None, .. }) => "by subject".to_owned(),
     }
 }
 
@@ -223,6 +225,7 @@ fn when_full(overflow: Overflow) -> &'static str {
     match overflow {
         Overflow::Reject => "new messages are refused",
         Overflow::DropOldest => "the oldest leave",
+        Overflow::RejectDeadLetter => "new messages are refused and dead-lettered",
     }
 }
 

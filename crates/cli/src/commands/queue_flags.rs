@@ -58,7 +58,7 @@ pub(crate) struct Flags {
     /// Most waiting bytes.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_bytes: Option<u64>,
-    /// What a full queue does: reject or drop-oldest.
+    /// What a full queue does: reject, drop-oldest or reject-dead-letter.
     #[arg(long, value_name = "KIND", value_parser = word::<Overflow>)]
     overflow: Option<Overflow>,
     /// Take a message of the same dedup id once in so long.
@@ -107,7 +107,7 @@ fn pair(given: &str) -> Result<(String, String), String> {
 fn dead_letter(given: &str) -> Result<DeadLetter, String> {
     Ok(match (given, given.strip_prefix("topic:")) {
         ("none", _) => DeadLetter::None,
-        (_, Some(topic)) => DeadLetter::Topic { topic: topic.to_owned(), subject: None },
+        (_, Some(topic)) => DeadLetter::Topic { topic: topic.to_owned(), subject: None, or_drop: false },
         (queue, None) => DeadLetter::Queue(queue.to_owned()),
     })
 }

@@ -104,7 +104,8 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
         server::config::Engine::Memory => "in memory, nothing is kept".to_owned(),
     };
     let ended = server::run(&config, |server| {
-        let places: Vec<String> = [server.http_url(), server.grpc_url()].into_iter().flatten().chain(server.amqp_urls()).collect();
+        let places: Vec<String> =
+            [server.http_url(), server.grpc_url()].into_iter().flatten().chain(server.amqp_urls()).collect();
         let place = if places.is_empty() { "no listener".to_owned() } else { places.join(" ") };
         // Whoever started the server may not read this; that is no reason to end it.
         let _ = output::line(format!("posthouse {} ready: {place} ({stored})", env!("CARGO_PKG_VERSION")));

@@ -95,10 +95,12 @@ fn retain(given: &str) -> Result<Retain, String> {
 }
 
 fn router(given: &str) -> Result<Router, String> {
-    match given.strip_prefix("consistent-hash:") {
-        Some(header) => Ok(Router::ConsistentHash { header: Some(header.to_owned()) }),
-        None if given == "consistent-hash" => Ok(Router::ConsistentHash { header: None }),
-        None => word(given),
+    let hash = |header: Option<&str>, property| Router::ConsistentHash { header: header.map(str::to_owned), property };
+    match (given.strip_prefix("consistent-hash:"), given.strip_prefix("consistent-hash@")) {
+        (Some(header), _) => Ok(hash(Some(header), None)),
+        (None, Some(property)) => Ok(hash(None, Some(word(property)?))),
+        (None, None) if given == "consistent-hash" => Ok(hash(None, None)),
+        (None, None) => word(given),
     }
 }
 
@@ -131,7 +133,8 @@ pub(crate) struct Flags {
     /// The topic that gets what no binding takes.
     #[arg(long, value_name = "TOPIC")]
     alternate: Option<String>,
-    /// What bindings may filter on: any, exact, fanout, subject, headers, attribute, or consistent-hash[:HEADER].
+    /// What bindings may filter on: any, exact, fanout, subject, headers, attribute, or consistent-hash[:HEADER] or consistent-hash@PROPERTY
+    /// (message-id, correlation-id, timestamp).
     #[arg(long, value_name = "KIND", value_parser = router)]
     router: Option<Router>,
     /// When a publish is confirmed: fsync, interval, os or memory.

@@ -57,8 +57,7 @@ impl Consumer {
                 messages = messages.min(usize::from(self.prefetch).saturating_sub(self.unsettled));
             }
             if channel.global_prefetch > 0 {
-                messages =
-                    messages.min(usize::from(channel.global_prefetch).saturating_sub(channel.unsettled.len()));
+                messages = messages.min(usize::from(channel.global_prefetch).saturating_sub(channel.unsettled.len()));
             }
         }
         Credit { messages, bytes: DELIVER_BYTES }

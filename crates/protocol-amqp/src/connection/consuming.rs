@@ -54,9 +54,15 @@ impl Open {
             match queue::find(&self.session, &name)? {
                 Found::Queue(found) => {
                     let counts = queue::queue_type(&found.config) == QueueType::Quorum;
-                    (self.queue_source(&name, &tag, &consume, &arguments)?, counts, queue::consumer_timeout(&found.config))
+                    (
+                        self.queue_source(&name, &tag, &consume, &arguments)?,
+                        counts,
+                        queue::consumer_timeout(&found.config),
+                    )
                 }
-                Found::Stream(topic) => (self.stream_source(&name, prefetch, &topic, &consume, &arguments)?, false, None),
+                Found::Stream(topic) => {
+                    (self.stream_source(&name, prefetch, &topic, &consume, &arguments)?, false, None)
+                }
             }
         };
         let key = self.next_consumer;
@@ -137,10 +143,14 @@ impl Open {
             return Err(Fault::not_implemented(why).on_channel());
         }
         if prefetch == 0 {
-            return Err(Fault::precondition_failed(format!("consumer prefetch count is not set for stream {}", named())));
+            return Err(Fault::precondition_failed(format!(
+                "consumer prefetch count is not set for stream {}",
+                named()
+            )));
         }
         if let Some((filter, _)) = arguments.iter().find(|(name, _)| STREAM_FILTERS.contains(&name.as_str())) {
-            let why = format!("argument '{}' is not supported: consume without it and filter in the client", filter.as_str());
+            let why =
+                format!("argument '{}' is not supported: consume without it and filter in the client", filter.as_str());
             return Err(Fault::precondition_failed(why));
         }
         let last = match topic.partitions.first() {

@@ -82,7 +82,9 @@ impl Open {
         self.partial_bytes += payload.len();
         content.body.push(payload);
         if self.partial_bytes > MAX_PARTIAL_BYTES {
-            let why = format!("messages that have not come in whole take more than {MAX_PARTIAL_BYTES} bytes (MAX_PARTIAL_BYTES)");
+            let why = format!(
+                "messages that have not come in whole take more than {MAX_PARTIAL_BYTES} bytes (MAX_PARTIAL_BYTES)"
+            );
             return Err(Fault::resource_error(why));
         }
         Ok(())

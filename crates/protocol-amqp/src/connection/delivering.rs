@@ -8,8 +8,8 @@ use broker::queue::Credit;
 use broker::{ConsumeError, Receipt, ReplayError};
 use types::{Message, Text, Value};
 
-use super::consumers::{Consumer, Source};
 use super::Open;
+use super::consumers::{Consumer, Source};
 use crate::channel::Channel;
 use crate::codec::outbox::{Content, Outbox};
 use crate::fault::Fault;
@@ -54,7 +54,9 @@ impl Source {
             }),
             Self::Replies(_) if credit.messages == 0 => Poll::Pending,
             Self::Replies(inbox) => inbox.poll_next(context).map(|found| match found {
-                Some(message) => Ok(vec![Item { message, receipt: None, redelivered: false, attempt: 1, offset: None }]),
+                Some(message) => {
+                    Ok(vec![Item { message, receipt: None, redelivered: false, attempt: 1, offset: None }])
+                }
                 None => Err(Over::Gone),
             }),
         }
@@ -158,7 +160,13 @@ fn hand_out(
     out: &mut Outbox,
 ) {
     let Outgoing { exchange, routing_key, properties, body } = shown(&mut item, consumer.counts);
-    let entry = Unsettled { receipt: item.receipt, consumer: Some(key), counts: consumer.counts, since, timeout: consumer.timeout };
+    let entry = Unsettled {
+        receipt: item.receipt,
+        consumer: Some(key),
+        counts: consumer.counts,
+        since,
+        timeout: consumer.timeout,
+    };
     let delivery_tag = channel.unsettled.push((!consumer.no_ack).then_some(entry));
     consumer.unsettled += usize::from(!consumer.no_ack);
     let how = Content::Deliver { consumer_tag: &consumer.tag, delivery_tag, redelivered: item.redelivered };

@@ -29,12 +29,8 @@ impl Open {
         if let Some(channel) = self.channels.get_mut(&number) {
             channel.closing = true;
         }
-        let close = channel::Close {
-            reply_code: fault.code,
-            reply_text: fault.reply_text().into(),
-            class_id: 0,
-            method_id: 0,
-        };
+        let close =
+            channel::Close { reply_code: fault.code, reply_text: fault.reply_text().into(), class_id: 0, method_id: 0 };
         self.send(number, AMQPClass::Channel(channel::AMQPMethod::Close(close)));
     }
 
@@ -110,12 +106,8 @@ impl Open {
 }
 
 fn close_method(fault: &Fault) -> AMQPClass {
-    let close = connection::Close {
-        reply_code: fault.code,
-        reply_text: fault.reply_text().into(),
-        class_id: 0,
-        method_id: 0,
-    };
+    let close =
+        connection::Close { reply_code: fault.code, reply_text: fault.reply_text().into(), class_id: 0, method_id: 0 };
     AMQPClass::Connection(connection::AMQPMethod::Close(close))
 }
 

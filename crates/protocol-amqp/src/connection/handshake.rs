@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use amq_protocol::protocol::connection::{AMQPMethod, OpenOk, Start, StartOk, Tune, TuneOk};
 use amq_protocol::protocol::AMQPClass;
+use amq_protocol::protocol::connection::{AMQPMethod, OpenOk, Start, StartOk, Tune, TuneOk};
 use amq_protocol::types::{AMQPValue, FieldTable, LongString};
 use broker::{AccessError, Credentials, Principal, Session};
 use bytes::Bytes;
@@ -198,16 +198,14 @@ fn start(certificate: bool) -> Start {
 fn capability(properties: &Headers, name: &str) -> bool {
     let capabilities = properties.iter().find(|(have, _)| have.as_str() == "capabilities");
     match capabilities {
-        Some((_, Value::Map(all))) => all.iter().any(|(have, value)| have.as_str() == name && *value == Value::Bool(true)),
+        Some((_, Value::Map(all))) => {
+            all.iter().any(|(have, value)| have.as_str() == name && *value == Value::Bool(true))
+        }
         _ => false,
     }
 }
 
-async fn login(
-    app: &App,
-    peer: &PeerInfo,
-    start: &StartOk,
-) -> Result<(Principal, String, &'static str), Fault> {
+async fn login(app: &App, peer: &PeerInfo, start: &StartOk) -> Result<(Principal, String, &'static str), Fault> {
     let response = start.response.as_bytes();
     let (mechanism, user, password) = match start.mechanism.as_str() {
         "PLAIN" => {
@@ -221,7 +219,11 @@ async fn login(
         "EXTERNAL" => {
             let name = peer.client_cn.as_deref().ok_or_else(|| refused("EXTERNAL"))?;
             let certificate = Credentials::Certificate { common_name: name.to_owned() };
-            let principal = app.broker.login(certificate, Some(peer.addr.ip())).await.map_err(|error| failed("EXTERNAL", &error))?;
+            let principal = app
+                .broker
+                .login(certificate, Some(peer.addr.ip()))
+                .await
+                .map_err(|error| failed("EXTERNAL", &error))?;
             return Ok((principal, name.to_owned(), "EXTERNAL"));
         }
         other => return Err(Fault::access_refused(format_args!("mechanism '{other}' is not offered"))),
@@ -234,7 +236,8 @@ async fn login(
     } else {
         return Err(refused(mechanism));
     };
-    let principal = app.broker.login(credentials, Some(peer.addr.ip())).await.map_err(|error| failed(mechanism, &error))?;
+    let principal =
+        app.broker.login(credentials, Some(peer.addr.ip())).await.map_err(|error| failed(mechanism, &error))?;
     Ok((principal, user, mechanism))
 }
 
@@ -272,7 +275,8 @@ fn amqplain(response: &[u8]) -> Option<(String, String)> {
 fn check(tuned: &TuneOk) -> Result<(), Fault> {
     if tuned.channel_max == 0 || tuned.channel_max > CHANNEL_MAX {
         let asked = tuned.channel_max;
-        let why = format_args!("negotiated channel_max = {asked} is higher than the maximum allowed value ({CHANNEL_MAX})");
+        let why =
+            format_args!("negotiated channel_max = {asked} is higher than the maximum allowed value ({CHANNEL_MAX})");
         return Err(Fault::not_allowed(why));
     }
     if tuned.frame_max == 0 || tuned.frame_max > FRAME_MAX {

@@ -30,7 +30,9 @@ impl Open {
                 Err(Fault::command_invalid("methods of the connection come on channel 0"))
             }
             Method::Other(AMQPClass::Channel(method)) => self.channel_method(number, method),
-            Method::Other(_) if number == 0 => Err(Fault::command_invalid("only methods of the connection come on channel 0")),
+            Method::Other(_) if number == 0 => {
+                Err(Fault::command_invalid("only methods of the connection come on channel 0"))
+            }
             Method::Other(method) => {
                 if self.open_channel(number)?.is_none() {
                     return Ok(());
@@ -86,7 +88,10 @@ impl Open {
             channel::AMQPMethod::Flow(flow) => {
                 let Some(channel) = self.open_channel(number)? else { return Ok(()) };
                 channel.stopped = !flow.active;
-                self.send(number, AMQPClass::Channel(channel::AMQPMethod::FlowOk(channel::FlowOk { active: flow.active })));
+                self.send(
+                    number,
+                    AMQPClass::Channel(channel::AMQPMethod::FlowOk(channel::FlowOk { active: flow.active })),
+                );
                 self.raise_all(number);
                 Ok(())
             }
@@ -101,7 +106,9 @@ impl Open {
         }
         if number > self.terms.channel_max {
             let most = self.terms.channel_max;
-            return Err(Fault::not_allowed(format_args!("number of channels opened ({number}) has reached the negotiated channel_max ({most})")));
+            return Err(Fault::not_allowed(format_args!(
+                "number of channels opened ({number}) has reached the negotiated channel_max ({most})"
+            )));
         }
         if self.channels.contains_key(&number) {
             return Err(Fault::channel_error("second 'channel.open' seen"));
@@ -164,8 +171,7 @@ impl Open {
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
         let Mode::Transaction(transaction) = &mut channel.mode else { return Err(not_transactional()) };
         let transaction = std::mem::take(&mut **transaction);
-        let mut entries: Vec<_> =
-            transaction.settlements.into_iter().map(|(tag, entry, _)| (tag, entry)).collect();
+        let mut entries: Vec<_> = transaction.settlements.into_iter().map(|(tag, entry, _)| (tag, entry)).collect();
         entries.sort_unstable_by_key(|(tag, _)| *tag);
         channel.unsettled.put_back(entries);
         self.send(number, AMQPClass::Tx(tx::AMQPMethod::RollbackOk(tx::RollbackOk {})));

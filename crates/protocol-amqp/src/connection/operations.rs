@@ -20,9 +20,9 @@ use crate::codec::method::How;
 use crate::codec::outbox::Content;
 use crate::codec::table::headers_of;
 use crate::entities::binding::{Binding, Destination, bind, unbind};
+use crate::entities::exchange as exchanges;
 use crate::entities::names::Kind;
 use crate::entities::queue::{self, Declared, Found, QueueType};
-use crate::entities::exchange as exchanges;
 use crate::fault::Fault;
 use crate::message::Outgoing;
 use crate::unsettled::Unsettled;
@@ -259,14 +259,10 @@ impl Open {
         }))
     }
 
-    fn queue_operation(
-        &self,
-        number: u16,
-        session: Session,
-        method: queue_class::AMQPMethod,
-    ) -> Result<Doing, Fault> {
+    fn queue_operation(&self, number: u16, session: Session, method: queue_class::AMQPMethod) -> Result<Doing, Fault> {
         use queue_class::AMQPMethod as M;
-        let answer = |nowait: bool, method: M| if nowait { Reply::Nothing } else { Reply::Send(AMQPClass::Queue(method)) };
+        let answer =
+            |nowait: bool, method: M| if nowait { Reply::Nothing } else { Reply::Send(AMQPClass::Queue(method)) };
         Ok(match method {
             M::Declare(declare) if declare.passive => {
                 let name = match declare.queue.as_str() {
@@ -348,7 +344,8 @@ fn declared(name: &str, nowait: bool) -> Reply {
 
 fn exchange_operation(session: Session, method: exchange::AMQPMethod) -> Result<Doing, Fault> {
     use exchange::AMQPMethod as M;
-    let answer = |nowait: bool, method: M| if nowait { Reply::Nothing } else { Reply::Send(AMQPClass::Exchange(method)) };
+    let answer =
+        |nowait: bool, method: M| if nowait { Reply::Nothing } else { Reply::Send(AMQPClass::Exchange(method)) };
     Ok(match method {
         M::Declare(declare) => Box::pin(async move {
             let name = declare.exchange.as_str();

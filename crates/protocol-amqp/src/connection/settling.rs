@@ -45,9 +45,7 @@ pub(super) fn how_of(how: method::How, entry: &Unsettled) -> How {
     match how {
         method::How::Ack => How::Ack,
         method::How::Drop => How::Reject { error: None },
-        method::How::Requeue if entry.counts => {
-            How::Nack { after: Some(Duration::ZERO), error: None, counts: true }
-        }
+        method::How::Requeue if entry.counts => How::Nack { after: Some(Duration::ZERO), error: None, counts: true },
         method::How::Requeue => How::Release,
     }
 }

@@ -85,7 +85,11 @@ impl Open {
             .channels
             .iter()
             .filter(|(_, channel)| {
-                !channel.closing && channel.unsettled.oldest().is_some_and(|entry| now.since(entry.since) > entry.timeout.unwrap_or(timeout))
+                !channel.closing
+                    && channel
+                        .unsettled
+                        .oldest()
+                        .is_some_and(|entry| now.since(entry.since) > entry.timeout.unwrap_or(timeout))
             })
             .map(|(number, _)| *number)
             .collect();

@@ -1,6 +1,6 @@
 //! Exchange types and what the router calls them.
 
-use broker::definitions::{RouterConfig, TopicConfig};
+use broker::definitions::{HashProperty, RouterConfig, TopicConfig};
 use serde_json::json;
 use types::{Headers, Value};
 
@@ -48,12 +48,19 @@ fn consistent_hash(arguments: &Headers) -> Result<RouterConfig, Fault> {
         (Some(_), Some(_)) => {
             Err(Fault::precondition_failed(format!("{HASH_HEADER} and {HASH_PROPERTY} are mutually exclusive")))
         }
-        (Some(Value::Text(header)), None) => Ok(RouterConfig::ConsistentHash { header: Some(header.to_string()) }),
-        (None, None) => Ok(RouterConfig::ConsistentHash { header: None }),
+        (Some(Value::Text(header)), None) => {
+            Ok(RouterConfig::ConsistentHash { header: Some(header.to_string()), property: None })
+        }
+        (None, None) => Ok(RouterConfig::ConsistentHash { header: None, property: None }),
         (Some(_), None) => Err(Fault::precondition_failed(format!("{HASH_HEADER} is the name of a header, a string"))),
         (None, Some(property)) => {
-            let property = property.as_text().unwrap_or("(not a string)");
-            Err(Fault::precondition_failed(format!("Unsupported property: {property}")))
+            let property = match property.as_text().unwrap_or("(not a string)") {
+                "message_id" => HashProperty::MessageId,
+                "correlation_id" => HashProperty::CorrelationId,
+                "timestamp" => HashProperty::Timestamp,
+                other => return Err(Fault::precondition_failed(format!("Unsupported property: {other}"))),
+            };
+            Ok(RouterConfig::ConsistentHash { header: None, property: Some(property) })
         }
     }
 }

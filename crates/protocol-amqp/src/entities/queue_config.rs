@@ -21,7 +21,7 @@ pub(super) fn config(of: QueueType, arguments: &Headers) -> Result<QueueConfig, 
         // Until the consumer goes: how long it may take is the session's to watch.
         lease_ms: Some(0),
         retry: Some(retry(of, arguments)),
-        dead_letter: Some(dead_letter(arguments)?),
+        dead_letter: Some(dead_letter(arguments)),
         priority_levels: number("x-max-priority").map(|most| u16::try_from(most).unwrap_or(255) + 1).filter(|n| *n > 1),
         ttl_ms: number("x-message-ttl"),
         expires_ms: number("x-expires"),
@@ -48,17 +48,14 @@ fn retry(of: QueueType, arguments: &Headers) -> RetryConfig {
     RetryConfig { max_attempts: Some(max_attempts), initial_ms: Some(0), jitter: Some(false), ..RetryConfig::default() }
 }
 
-fn dead_letter(arguments: &Headers) -> Result<DeadLetterConfig, Fault> {
+/// What an exchange leads nowhere, or is not there for, is dropped.
+fn dead_letter(arguments: &Headers) -> DeadLetterConfig {
     let text = |name| get(arguments, name).and_then(Value::as_text).map(str::to_owned);
     let subject = text("x-dead-letter-routing-key");
     match (text("x-dead-letter-exchange"), subject) {
-        (None, _) => Ok(DeadLetterConfig::None),
-        (Some(exchange), Some(queue)) if exchange.is_empty() => Ok(DeadLetterConfig::Queue(queue)),
-        (Some(exchange), None) if exchange.is_empty() => {
-            let why = "x-dead-letter-exchange '' needs an x-dead-letter-routing-key here: the name of the queue for dead letters";
-            Err(Fault::precondition_failed(why))
-        }
-        (Some(topic), subject) => Ok(DeadLetterConfig::Topic { topic, subject }),
+        (None, _) => DeadLetterConfig::None,
+        (Some(exchange), subject) if exchange.is_empty() => DeadLetterConfig::Named { subject, or_drop: true },
+        (Some(topic), subject) => DeadLetterConfig::Topic { topic, subject, or_drop: true },
     }
 }
 
@@ -68,6 +65,7 @@ fn overflow(arguments: &Headers, bounded: bool) -> Result<Option<OverflowConfig>
         None => Ok(bounded.then_some(OverflowConfig::DropOldest)),
         Some("drop-head") => Ok(Some(OverflowConfig::DropOldest)),
         Some("reject-publish") => Ok(Some(OverflowConfig::Reject)),
+        Some("reject-publish-dlx") => Ok(Some(OverflowConfig::RejectDeadLetter)),
         Some(other) => Err(Fault::precondition_failed(format!("x-overflow '{other}' is not supported"))),
     }
 }

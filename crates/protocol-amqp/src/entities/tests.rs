@@ -319,7 +319,7 @@ async fn arguments_come_to_what_the_queue_does() {
     let config = info.config;
     assert_eq!(config.retry.unwrap().max_attempts, Some(4));
     assert_eq!((config.max_messages, config.overflow), (Some(10), Some(OverflowConfig::DropOldest)));
-    let to = DeadLetterConfig::Topic { topic: "dlx".into(), subject: Some("k".into()) };
+    let to = DeadLetterConfig::Topic { topic: "dlx".into(), subject: Some("k".into()), or_drop: true };
     assert_eq!((config.dead_letter, config.single_active, config.expires_ms), (Some(to), Some(true), Some(60_000)));
     assert!(!config.volatile);
     queue::declare(&session, queue_with("p", &[("x-max-priority", Value::int(10))])).await.unwrap();

@@ -61,7 +61,8 @@ fn present<A, B>(map: impl Fn(A) -> B) -> impl Fn(A) -> Option<B> {
 }
 
 same_words!(durability_to, durability_from: Durability <=> DurabilityConfig { Fsync, Interval, Os, Memory });
-same_words!(overflow_to, overflow_from: Overflow <=> OverflowConfig { Reject, DropOldest });
+same_words!(property_to, property_from: HashProperty <=> HashProperty { MessageId, CorrelationId, Timestamp });
+same_words!(overflow_to, overflow_from: Overflow <=> OverflowConfig { Reject, DropOldest, RejectDeadLetter });
 same_words!(format_to, format_from: WebhookFormat <=> WebhookFormat { Native, CloudeventsBinary, CloudeventsStructured });
 same_words!(group_start_to, group_start_from: GroupStart <=> GroupStart { Earliest, Latest });
 same_words!(policy_layer_to, policy_layer_from: PolicyLayer <=> PolicyLayer { User, Operator });
@@ -205,6 +206,7 @@ both_ways!(policy_to, policy_from: PolicyConfig <=> PolicyConfig {
 
 pub(super) fn topic_to(from: g::TopicConfig) -> Result<b::TopicConfig, Failure> {
     let header = from.hash_header;
+    let property = property_to("hash_property", from.hash_property)?;
     let router = match known("router", from.router)? {
         g::RouterKind::Unspecified | g::RouterKind::Any => b::RouterConfig::Any,
         g::RouterKind::Exact => b::RouterConfig::Exact,
@@ -212,10 +214,13 @@ pub(super) fn topic_to(from: g::TopicConfig) -> Result<b::TopicConfig, Failure> 
         g::RouterKind::Subject => b::RouterConfig::Subject,
         g::RouterKind::Headers => b::RouterConfig::Headers,
         g::RouterKind::Attribute => b::RouterConfig::Attribute,
-        g::RouterKind::ConsistentHash => b::RouterConfig::ConsistentHash { header: header.clone() },
+        g::RouterKind::ConsistentHash => b::RouterConfig::ConsistentHash { header: header.clone(), property },
     };
     if header.is_some() && !matches!(router, b::RouterConfig::ConsistentHash { .. }) {
         return Err(Failure::invalid("hash_header", "`hash_header` goes with a consistent-hash router"));
+    }
+    if property.is_some() && !matches!(router, b::RouterConfig::ConsistentHash { .. }) {
+        return Err(Failure::invalid("hash_property", "`hash_property` goes with a consistent-hash router"));
     }
     Ok(b::TopicConfig {
         description: from.description,
@@ -237,19 +242,20 @@ pub(super) fn topic_to(from: g::TopicConfig) -> Result<b::TopicConfig, Failure> 
 }
 
 pub(super) fn topic_from(from: b::TopicConfig) -> g::TopicConfig {
-    let (router, hash_header) = match from.router {
-        b::RouterConfig::Any => (g::RouterKind::Any, None),
-        b::RouterConfig::Exact => (g::RouterKind::Exact, None),
-        b::RouterConfig::Fanout => (g::RouterKind::Fanout, None),
-        b::RouterConfig::Subject => (g::RouterKind::Subject, None),
-        b::RouterConfig::Headers => (g::RouterKind::Headers, None),
-        b::RouterConfig::Attribute => (g::RouterKind::Attribute, None),
-        b::RouterConfig::ConsistentHash { header } => (g::RouterKind::ConsistentHash, header),
+    let (router, hash_header, hash_property) = match from.router {
+        b::RouterConfig::Any => (g::RouterKind::Any, None, None),
+        b::RouterConfig::Exact => (g::RouterKind::Exact, None, None),
+        b::RouterConfig::Fanout => (g::RouterKind::Fanout, None, None),
+        b::RouterConfig::Subject => (g::RouterKind::Subject, None, None),
+        b::RouterConfig::Headers => (g::RouterKind::Headers, None, None),
+        b::RouterConfig::Attribute => (g::RouterKind::Attribute, None, None),
+        b::RouterConfig::ConsistentHash { header, property } => (g::RouterKind::ConsistentHash, header, property),
     };
     g::TopicConfig {
         description: from.description,
         router: i32::from(router),
         hash_header,
+        hash_property: property_from(hash_property),
         retention: from.retention.map(retention_from),
         partitions: from.partitions,
         alternate: from.alternate,
@@ -271,7 +277,10 @@ fn dead_letter_to(from: g::DeadLetter) -> Result<b::DeadLetterConfig, Failure> {
     match from.to {
         Some(To::Dropped(g::Dropped {})) => Ok(b::DeadLetterConfig::None),
         Some(To::Queue(queue)) => Ok(b::DeadLetterConfig::Queue(queue)),
-        Some(To::Topic(g::DeadLetterTopic { topic, subject })) => Ok(b::DeadLetterConfig::Topic { topic, subject }),
+        Some(To::Topic(g::DeadLetterTopic { topic, subject, or_drop })) => {
+            Ok(b::DeadLetterConfig::Topic { topic, subject, or_drop })
+        }
+        Some(To::Named(g::DeadLetterNamed { subject, or_drop })) => Ok(b::DeadLetterConfig::Named { subject, or_drop }),
         None => Err(Failure::invalid("dead_letter", "dead letters go to a queue, through a topic, or are dropped")),
     }
 }
@@ -281,7 +290,10 @@ pub(super) fn dead_letter_from(from: b::DeadLetterConfig) -> g::DeadLetter {
     let to = match from {
         b::DeadLetterConfig::None => To::Dropped(g::Dropped {}),
         b::DeadLetterConfig::Queue(queue) => To::Queue(queue),
-        b::DeadLetterConfig::Topic { topic, subject } => To::Topic(g::DeadLetterTopic { topic, subject }),
+        b::DeadLetterConfig::Topic { topic, subject, or_drop } => {
+            To::Topic(g::DeadLetterTopic { topic, subject, or_drop })
+        }
+        b::DeadLetterConfig::Named { subject, or_drop } => To::Named(g::DeadLetterNamed { subject, or_drop }),
     };
     g::DeadLetter { to: Some(to) }
 }
@@ -329,12 +341,12 @@ mod tests {
     #[test]
     fn definitions_come_back_as_they_were() {
         let queue: b::QueueConfig = serde_json::from_str(
-            r#"{"description":"d","lease_ms":1,"retry":{"max_attempts":2,"initial_ms":3,"factor":4.0,"cap_ms":5,"jitter":false,"non_retryable":["x"]},"dead_letter":{"topic":{"topic":"t","subject":"s"}},"keyed":true,"priority_levels":6,"ttl_ms":7,"delay_ms":8,"single_active":true,"max_messages":9,"max_bytes":10,"overflow":"drop-oldest","dedup_window_ms":11,"breaker":{"failure_ratio":0.5,"window":12,"pause_ms":13},"expires_ms":14,"auto_delete":true,"volatile":true,"durability":"os","webhook":{"url":"http://x","secret":"***","concurrency":15,"timeout_ms":16,"headers":{"a":"b"},"format":"cloudevents-binary"},"arguments":{"x":{"y":[1]}}}"#,
+            r#"{"description":"d","lease_ms":1,"retry":{"max_attempts":2,"initial_ms":3,"factor":4.0,"cap_ms":5,"jitter":false,"non_retryable":["x"]},"dead_letter":{"topic":{"topic":"t","subject":"s","or_drop":true}},"keyed":true,"priority_levels":6,"ttl_ms":7,"delay_ms":8,"single_active":true,"max_messages":9,"max_bytes":10,"overflow":"drop-oldest","dedup_window_ms":11,"breaker":{"failure_ratio":0.5,"window":12,"pause_ms":13},"expires_ms":14,"auto_delete":true,"volatile":true,"durability":"os","webhook":{"url":"http://x","secret":"***","concurrency":15,"timeout_ms":16,"headers":{"a":"b"},"format":"cloudevents-binary"},"arguments":{"x":{"y":[1]}}}"#,
         )
         .unwrap();
         assert_eq!(queue_to(queue_from(queue.clone())).unwrap(), queue);
         let topic: b::TopicConfig = serde_json::from_str(
-            r#"{"description":"d","router":{"kind":"consistent-hash","header":"h"},"retention":{"max_age_ms":1,"max_bytes":2,"max_records":3,"compact":true,"tombstone_ms":4},"partitions":5,"alternate":"a","captures":["c"],"durability":"memory","key_index":true,"internal":true,"live":false,"dedup_window_ms":6,"max_body_bytes":7,"auto_delete":true,"volatile":true,"arguments":{"x":1}}"#,
+            r#"{"description":"d","router":{"kind":"consistent-hash","header":"h","property":"timestamp"},"retention":{"max_age_ms":1,"max_bytes":2,"max_records":3,"compact":true,"tombstone_ms":4},"partitions":5,"alternate":"a","captures":["c"],"durability":"memory","key_index":true,"internal":true,"live":false,"dedup_window_ms":6,"max_body_bytes":7,"auto_delete":true,"volatile":true,"arguments":{"x":1}}"#,
         )
         .unwrap();
         assert_eq!(topic_to(topic_from(topic.clone())).unwrap(), topic);

@@ -108,6 +108,7 @@ fn effective(info: &v::QueueInfo) -> g::QueueEffective {
         _ if !bounded => g::Overflow::Unspecified,
         Overflow::Reject => g::Overflow::Reject,
         Overflow::DropOldest => g::Overflow::DropOldest,
+        Overflow::RejectDeadLetter => g::Overflow::RejectDeadLetter,
     };
     g::QueueEffective {
         lease_ms: rules.lease.map(ms),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{AttributeTest, Field, Filter, HeaderMatch};
 use crate::limits::MAX_VALUE_DEPTH;
-use crate::{Message, Text, Value};
+use crate::{Message, MessageId, Text, Timestamp, Value};
 
 /// What a filter may look at in a message.
 pub trait Fields {
@@ -22,6 +22,21 @@ pub trait Fields {
 
     /// The key, if there is one.
     fn key(&self) -> Option<&[u8]>;
+
+    /// The message's id, if it has one.
+    fn id(&self) -> Option<&MessageId> {
+        None
+    }
+
+    /// The correlation id, if there is one.
+    fn correlation_id(&self) -> Option<&Text> {
+        None
+    }
+
+    /// When the producer says that it was made, if it does.
+    fn timestamp(&self) -> Option<Timestamp> {
+        None
+    }
 
     /// Shows `visit` the value of each header of this name, in order, until it answers `true`; answers what it answered last.
     fn for_header(&self, name: &str, visit: &mut dyn FnMut(&Value) -> bool) -> bool;
@@ -43,6 +58,18 @@ impl Fields for Message {
 
     fn key(&self) -> Option<&[u8]> {
         self.key.as_deref()
+    }
+
+    fn id(&self) -> Option<&MessageId> {
+        self.id.as_ref()
+    }
+
+    fn correlation_id(&self) -> Option<&Text> {
+        self.correlation_id.as_ref()
+    }
+
+    fn timestamp(&self) -> Option<Timestamp> {
+        self.timestamp
     }
 
     fn for_header(&self, name: &str, visit: &mut dyn FnMut(&Value) -> bool) -> bool {
