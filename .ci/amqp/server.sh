@@ -42,3 +42,16 @@ amqp_server_is_well() {
         return 1
     fi
 }
+
+# Sets $GO, if there is one that the client's module can be built by.
+amqp_find_go() {
+    local version
+    GO="$(command -v go || echo /usr/local/go/bin/go)"
+    version="$("$GO" env GOVERSION 2>/dev/null || true)"
+    # From 1.21 on Go gets itself whatever later version a module asks for.
+    if [[ ! "$version" =~ ^go1\.([0-9]+) ]] || ((BASH_REMATCH[1] < 21)); then
+        echo "skipped: Go 1.21 or later is not installed"
+        return 1
+    fi
+    export GO
+}

@@ -118,10 +118,11 @@ async fn request(mut near: TcpStream, mut far: TcpStream, load: Load) -> anyhow:
             let at = now();
             let answered = (bytes / message.len()).min(sent.len());
             bytes %= message.len();
-            let mut meter = meter.borrow_mut();
-            sent.drain(..answered).for_each(|since| meter.note(since, at, 1));
-            let over = meter.is_over(at);
-            drop(meter);
+            let over = {
+                let mut meter = meter.borrow_mut();
+                sent.drain(..answered).for_each(|since| meter.note(since, at, 1));
+                meter.is_over(at)
+            };
             if !over {
                 sent.extend(std::iter::repeat_n(at, answered));
                 near.write_all(&message.repeat(answered)).await?;
