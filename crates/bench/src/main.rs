@@ -1,9 +1,10 @@
-//! Drives what Posthouse is compared with, in the shape in which `posthouse bench` drives Posthouse: the peers' own Rust clients, a bare
-//! gRPC echo, and the log without a broker above it. `cargo xtask bench` runs it; the shipped binary carries none of it.
+//! Drives what Posthouse is compared with, in the shape in which `posthouse bench` drives Posthouse: the peers' own Rust clients, an
+//! AMQP load generator, a bare gRPC echo, and the log without a broker above it. `cargo xtask bench` runs it; the shipped binary carries none of it.
 //!
 //! Each command prints one object in JSON.
 #![allow(clippy::print_stdout, reason = "its output is its result")]
 
+mod amqp;
 mod appenders;
 mod echo;
 mod jetstream;
@@ -29,6 +30,18 @@ enum Command {
     RedisPublish(redis_streams::Publish),
     /// Ask a bare gRPC server on loopback, one request after the other.
     GrpcEcho(echo::Echo),
+    /// Publish persistent messages to a durable queue of an AMQP 0-9-1 server, or through a fanout exchange, with a window of confirms.
+    AmqpPublish(amqp::Publish),
+    /// Take and acknowledge messages of a durable queue of an AMQP 0-9-1 server.
+    AmqpConsume(amqp::Consume),
+    /// Send transient messages from one AMQP 0-9-1 connection to another, without acknowledgements.
+    AmqpThrough(amqp::Through),
+    /// Ask over AMQP 0-9-1, with the direct reply-to.
+    AmqpRequest(amqp::Request),
+    /// Leave messages in a durable queue of an AMQP 0-9-1 server, for its memory to be looked at.
+    AmqpFill(amqp::Fill),
+    /// Send the same bytes as those through a relay that looks at none.
+    AmqpRelay(amqp::Relay),
     /// Append to the log without a broker above it, from many appenders that each wait for the disk.
     Appenders(appenders::Appenders),
 }
@@ -39,6 +52,12 @@ fn main() -> anyhow::Result<()> {
         Command::JetstreamConsume(consume) => jetstream::consume(consume)?,
         Command::RedisPublish(publish) => redis_streams::publish(publish)?,
         Command::GrpcEcho(echo) => echo::run(echo)?,
+        Command::AmqpPublish(publish) => amqp::publish(publish)?,
+        Command::AmqpConsume(consume) => amqp::consume(consume)?,
+        Command::AmqpThrough(through) => amqp::through(through)?,
+        Command::AmqpRequest(request) => amqp::request(request)?,
+        Command::AmqpFill(fill) => amqp::fill(fill)?,
+        Command::AmqpRelay(relay) => amqp::relay(relay)?,
         Command::Appenders(appenders) => appenders::run(appenders)?,
     };
     println!("{}", serde_json::to_string(&report)?);

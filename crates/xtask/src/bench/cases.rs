@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::Plan;
 use super::figure::{Figure, Goal, median, number, rate, short};
 use super::peers::{Peers, Programs};
 use super::process::{self, Posthouse, memory_bytes};
+use super::{Plan, amqp};
 
 /// What the cases work with.
 pub(super) struct Lab {
@@ -35,6 +35,16 @@ pub(super) const CASES: &[Case] = &[
     Case { name: "fan-out", about: "10 queues of a topic, beside one", run: fan_out },
     Case { name: "request", about: "request and reply, beside a bare echo", run: request },
     Case { name: "stalled", about: "a consumer beside one that stands still", run: stalled },
+    Case { name: "amqp-publish", about: "confirmed publishes over AMQP, beside RabbitMQ", run: amqp::publish },
+    Case {
+        name: "amqp-consume",
+        about: "consuming over AMQP with acknowledgements, beside RabbitMQ",
+        run: amqp::consume,
+    },
+    Case { name: "amqp-through", about: "transient messages over AMQP, beside RabbitMQ", run: amqp::through },
+    Case { name: "amqp-fanout", about: "a fanout to 5 durable queues over AMQP, beside RabbitMQ", run: amqp::fanout },
+    Case { name: "amqp-request", about: "direct reply-to over AMQP, beside RabbitMQ", run: amqp::request },
+    Case { name: "amqp-memory", about: "memory with a million messages waiting, beside RabbitMQ", run: amqp::memory },
     Case { name: "proofs", about: "what is measured elsewhere", run: elsewhere },
 ];
 
@@ -45,14 +55,14 @@ const STREAM: &str = "publish --protocol grpc --window 1000 --batch 250 --coales
 const JETSTREAM_THREADS: u32 = 2;
 const REDIS_SHAPE: &str = "--connections 16 --pipelines 2 --batch 32";
 const KIB: f64 = 1024.0;
-const MIB: f64 = KIB * KIB;
+pub(super) const MIB: f64 = KIB * KIB;
 /// The largest share of the body's size that a message may add to the write-ahead log for each further queue, and still be there once.
 const BODIES_IN_LOG: f64 = 2.0;
 /// The most memory that the broker may ever have taken by the end of the run.
 const MEMORY_MIB: f64 = 512.0;
 
 impl Lab {
-    fn timed(&self) -> String {
+    pub(super) fn timed(&self) -> String {
         format!("--duration {}s --warmup 1s", self.plan.seconds)
     }
 
@@ -61,7 +71,7 @@ impl Lab {
         self.posthouse.bench(line)
     }
 
-    fn peer(&self, line: &str) -> anyhow::Result<Value> {
+    pub(super) fn peer(&self, line: &str) -> anyhow::Result<Value> {
         process::settle_disk();
         self.programs.run(line)
     }
@@ -72,19 +82,19 @@ impl Lab {
     }
 
     /// Several turns of the same; each measures everything once, so that what disturbs the machine disturbs all of it.
-    fn turns<T>(&self, turn: impl Fn() -> anyhow::Result<T>) -> anyhow::Result<Vec<T>> {
+    pub(super) fn turns<T>(&self, turn: impl Fn() -> anyhow::Result<T>) -> anyhow::Result<Vec<T>> {
         (0..self.plan.turns).map(|_| turn()).collect()
     }
 }
 
 /// The median of a number of each turn.
-fn middle<T>(turns: &[T], of: impl Fn(&T) -> anyhow::Result<f64>) -> anyhow::Result<f64> {
+pub(super) fn middle<T>(turns: &[T], of: impl Fn(&T) -> anyhow::Result<f64>) -> anyhow::Result<f64> {
     let values: anyhow::Result<Vec<f64>> = turns.iter().map(of).collect();
     Ok(median(values?))
 }
 
 /// `312,000 msg/s`, the median of the turns.
-fn speed<T>(turns: &[T], of: impl Fn(&T) -> &Value) -> anyhow::Result<String> {
+pub(super) fn speed<T>(turns: &[T], of: impl Fn(&T) -> &Value) -> anyhow::Result<String> {
     Ok(format!("{} msg/s", short(middle(turns, |turn| rate(of(turn)))?)))
 }
 

@@ -3,6 +3,7 @@
 //! Every figure is a ratio to something measured in the same run, turn by turn (ours, theirs, ours, theirs), and the median of the turns:
 //! absolute figures say more about a machine, and about what else runs on it, than about a broker.
 
+mod amqp;
 mod cases;
 mod figure;
 mod machine;
@@ -123,7 +124,8 @@ fn measure(root: &Path, plan: Plan, cases: &[&cases::Case]) -> anyhow::Result<(M
     std::fs::create_dir_all(&scratch.0)?;
     let programs = Programs::find(&release.join("bench"), &home)?;
     let peers = Peers::start(&programs, &scratch.0)?;
-    let posthouse = Posthouse::start(&release.join("posthouse"), &scratch.0.join("posthouse"))?;
+    let listeners = "--http 127.0.0.1:0 --grpc 127.0.0.1:0";
+    let posthouse = Posthouse::start(&release.join("posthouse"), &scratch.0.join("posthouse"), listeners)?;
     let lab = Lab { posthouse, programs, peers, directory: scratch.0.clone(), plan };
     let machine = Machine::look(&lab)?;
     println!("{machine}");

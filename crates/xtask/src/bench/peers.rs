@@ -14,6 +14,9 @@ const NATS_MODULE: &str = "github.com/nats-io/nats-server/v2";
 /// Where Go is when it is not in `PATH`.
 const GO: &str = "/usr/local/go/bin/go";
 
+/// Where Debian puts RabbitMQ's own script; the one in `PATH` changes the user.
+const RABBITMQ: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+
 /// The programs of the peers.
 #[derive(Debug)]
 pub(super) struct Programs {
@@ -99,6 +102,66 @@ impl Peers {
             nats_always: nats(programs, &run.join("nats-always"), "sync_interval: always")?,
             redis: redis(programs, &run.join("redis"))?,
         })
+    }
+}
+
+/// RabbitMQ of Debian's packages: a node of its own on loopback, which shares nothing with one that is installed.
+#[derive(Debug)]
+pub(super) struct RabbitMq {
+    server: Server,
+    port: u16,
+    /// Its port mapper, which it needs to start.
+    _mapper: Server,
+}
+
+impl RabbitMq {
+    /// Starts it in a directory of its own.
+    ///
+    /// # Errors
+    /// If it is not installed, or does not start.
+    pub(super) fn start(directory: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(directory.join("home"))?;
+        let program = std::env::var_os("RABBITMQ_SERVER").map_or_else(|| RABBITMQ.into(), PathBuf::from);
+        anyhow::ensure!(
+            program.exists(),
+            "RabbitMQ is missing: `apt-get install rabbitmq-server`, or name its script in RABBITMQ_SERVER"
+        );
+        let (mapper, mapper_port) = process::start("epmd", &directory.join("epmd.log"), |port| {
+            let mut command = Command::new("epmd");
+            command.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
+            command
+        })?;
+        let distribution = process::free_port()?;
+        let (plugins, config) = (directory.join("plugins"), directory.join("rabbitmq.conf"));
+        std::fs::write(&plugins, "[].\n")?;
+        let (server, port) = process::start("rabbitmq-server", &directory.join("log"), |port| {
+            let text = format!("listeners.tcp.local = 127.0.0.1:{port}\ndisk_free_limit.absolute = 50MB\n");
+            // A configuration that is not there is an error of the server's.
+            let _ = std::fs::write(&config, text);
+            let mut command = Command::new(&program);
+            command.env("HOME", directory.join("home")).env("ERL_EPMD_ADDRESS", "127.0.0.1");
+            command.env("ERL_EPMD_PORT", mapper_port.to_string());
+            command.env("RABBITMQ_NODENAME", format!("bench{port}@localhost"));
+            command.env("RABBITMQ_DIST_PORT", distribution.to_string());
+            command.env("RABBITMQ_MNESIA_BASE", directory.join("mnesia"));
+            command.env("RABBITMQ_LOG_BASE", directory.join("logs"));
+            command.env("RABBITMQ_PID_FILE", directory.join("pid"));
+            command.env("RABBITMQ_ENABLED_PLUGINS_FILE", &plugins).env("RABBITMQ_CONFIG_FILE", &config);
+            command.env("RABBITMQ_CONF_ENV_FILE", "/dev/null");
+            command.env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-noinput -kernel inet_dist_use_interface {127,0,0,1}");
+            // Its script becomes the server, instead of a parent that would outlive it.
+            command.env("RABBITMQ_ALLOW_INPUT", "1");
+            command
+        })?;
+        Ok(Self { server, port, _mapper: mapper })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
     }
 }
 

@@ -47,7 +47,7 @@ impl Drop for Server {
 }
 
 /// A port that is free now.
-fn free_port() -> anyhow::Result<u16> {
+pub(super) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
@@ -79,18 +79,18 @@ pub(super) fn start(name: &str, log: &Path, command: impl FnOnce(u16) -> Command
 pub(super) struct Posthouse {
     server: Server,
     program: PathBuf,
-    url: String,
-    grpc: String,
+    /// What it printed once it was ready.
+    ready: String,
 }
 
 impl Posthouse {
-    /// Starts it, on ports of the system's choice.
+    /// Starts it, on ports of the system's choice, with these listeners.
     ///
     /// # Errors
     /// If it does not say that it is ready.
-    pub(super) fn start(program: &Path, data: &Path) -> anyhow::Result<Self> {
+    pub(super) fn start(program: &Path, data: &Path, listeners: &str) -> anyhow::Result<Self> {
         let mut command = Command::new(program);
-        command.args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--data"]).arg(data);
+        command.arg("serve").args(listeners.split_whitespace()).arg("--data").arg(data);
         clean(&mut command);
         let log = std::fs::File::create(data.with_extension("log"))?;
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
@@ -98,15 +98,24 @@ impl Posthouse {
         let server = Server { child };
         let mut ready = String::new();
         BufReader::new(stdout).read_line(&mut ready)?;
-        let place = |scheme: &str| {
-            let found = ready.split_whitespace().find(|word| word.starts_with(scheme));
-            found.map(str::to_owned).with_context(|| format!("the server is not ready on {scheme}: {ready:?}"))
-        };
-        Ok(Self { url: place("http://")?, grpc: place("grpc://")?, program: program.to_owned(), server })
+        Ok(Self { ready, program: program.to_owned(), server })
+    }
+
+    /// Where it listens, by the scheme of the protocol.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub(super) fn place(&self, scheme: &str) -> anyhow::Result<&str> {
+        let found = self.ready.split_whitespace().find_map(|word| Some(&word[word.find(scheme)?..]));
+        found.with_context(|| format!("the server is not ready on {scheme}: {:?}", self.ready))
     }
 
     pub(super) fn pid(&self) -> u32 {
         self.server.pid()
+    }
+
+    pub(super) fn program(&self) -> &Path {
+        &self.program
     }
 
     /// Runs `posthouse bench` against it.
@@ -114,7 +123,7 @@ impl Posthouse {
     /// # Errors
     /// If it fails.
     pub(super) fn bench(&self, line: &str) -> anyhow::Result<Value> {
-        let (url, grpc, pid) = (&self.url, &self.grpc, self.pid());
+        let (url, grpc, pid) = (self.place("http://")?, self.place("grpc://")?, self.pid());
         self.bench_without_server(&format!("{line} --url {url} --grpc {grpc} --broker-pid {pid}"))
     }
 
