@@ -322,6 +322,12 @@ impl Broker {
         Ok(visible)
     }
 
+    /// All namespaces, by name, for those who look after the broker.
+    #[must_use]
+    pub fn all_namespaces(&self) -> Vec<NamespaceInfo> {
+        self.shared.namespaces.read().values().map(|space| space.info(&self.shared)).collect()
+    }
+
     /// The log's health and counters.
     #[must_use]
     pub fn engine_state(&self) -> EngineState {

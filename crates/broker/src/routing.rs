@@ -235,6 +235,11 @@ impl Plan {
                 });
             }
             for (other, indexes) in reached.logs {
+                for at in indexes.iter().filter_map(|at| results.get(*at as usize)) {
+                    if let Some(result) = self.results.get_mut(*at) {
+                        result.logs += 1;
+                    }
+                }
                 self.share_with_log(&other, &batch, chosen, &indexes);
             }
             for (queue, indexes) in reached.queues {
@@ -628,7 +633,7 @@ impl Drop for Plan {
 /// What is known of a message before it reached anything.
 pub(crate) fn unplaced(message: &Message) -> Published {
     let id = message.id.clone().unwrap_or(MessageId::Uuid([0; 16]));
-    Published { id, queues: 0, refused: 0, position: None, duplicate: false, live: 0 }
+    Published { id, queues: 0, refused: 0, logs: 0, position: None, duplicate: false, live: 0 }
 }
 
 /// Messages straight for one queue that looks at no dedup ids: most of what a plan does is not needed then. Room is reserved.

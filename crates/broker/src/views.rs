@@ -265,6 +265,8 @@ pub struct Published {
     pub queues: u32,
     /// Queues that it was led to and that were full: they do not have it. Only of a publish that passes them over.
     pub refused: u32,
+    /// Logs of other topics that have it, which the topic passed it on to.
+    pub logs: u32,
     /// Where it is in the topic's log, if the topic keeps one.
     pub position: Option<Position>,
     /// It was published before (dedup id or sequence), and not stored again.
@@ -282,7 +284,7 @@ impl Published {
     /// Whether anything has it: a queue, a log or a live subscription.
     #[must_use]
     pub fn routed(&self) -> bool {
-        self.queues > 0 || self.position.is_some() || self.live > 0 || self.duplicate
+        self.queues > 0 || self.logs > 0 || self.position.is_some() || self.live > 0 || self.duplicate
     }
 }
 

@@ -10,6 +10,7 @@ mod entities;
 mod fault;
 mod flags;
 mod limits;
+pub mod management;
 mod message;
 mod registry;
 mod serve;
@@ -18,4 +19,5 @@ mod targets;
 mod unsettled;
 
 pub use app::AmqpOptions;
+pub use registry::Registry;
 pub use serve::{ALPN, Amqp, serve};

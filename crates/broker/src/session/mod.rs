@@ -233,6 +233,12 @@ impl Session {
         self.principal.user.clone().filter(|_| !self.principal.is_internal())
     }
 
+    /// The caller.
+    #[must_use]
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         self.broker.shared()
     }

@@ -46,6 +46,11 @@ pub(crate) fn plain(kept: &Kept) -> Map<String, Json> {
     client(kept).map(|(name, value)| (name.clone(), to_plain(&from_json(value)))).collect()
 }
 
+/// A table as the management API shows it.
+pub(crate) fn plain_table(table: &Headers) -> Map<String, Json> {
+    table.iter().map(|(name, value)| (name.to_string(), to_plain(value))).collect()
+}
+
 fn client(kept: &Kept) -> impl Iterator<Item = (&String, &Json)> {
     kept.iter().filter(|(name, _)| !name.starts_with(RESERVED_HEADER_PREFIX))
 }

@@ -208,9 +208,10 @@ pub(crate) async fn delete(session: &Session, name: &str, if_unused: bool) -> Re
 /// Where a publish to this exchange goes. What it gives holds until the broker's definitions change.
 ///
 /// # Errors
-/// 404 if it is not there, 403 if it is internal.
+/// 404 if it is not there, 403 if it is internal or the caller may not write to it.
 pub(crate) fn route(session: &Session, exchange: &str) -> Result<Route, Fault> {
     let name = &*clean(exchange);
+    Kind::Exchange.may(session, Action::Write, name)?;
     if name.is_empty() {
         return Ok(Route { to: RouteTo::Default, delayed: false });
     }
@@ -234,6 +235,21 @@ pub(crate) fn find(session: &Session, name: &str) -> Result<TopicInfo, Fault> {
         Err(DeclareError::NotFound { .. }) => Err(Kind::Exchange.missing(session, name)),
         Err(error) => Err(error.into()),
     }
+}
+
+/// All exchanges but the default one, by name.
+///
+/// # Errors
+/// If the vhost was deleted.
+pub(crate) fn all(session: &Session) -> Result<Vec<TopicInfo>, Fault> {
+    let mut all = internal(session)?.topics()?;
+    all.retain(|topic| !stream::is_stream(&topic.config));
+    Ok(all)
+}
+
+/// An exchange's type.
+pub(crate) fn kind_of(config: &TopicConfig) -> &str {
+    kind::of(config)
 }
 
 /// # Errors

@@ -13,7 +13,7 @@ pub(crate) mod exchange;
 mod kind;
 pub(crate) mod names;
 pub(crate) mod queue;
-mod queue_arguments;
+pub(crate) mod queue_arguments;
 mod queue_config;
 mod stream;
 #[cfg(test)]

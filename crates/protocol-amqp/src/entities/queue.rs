@@ -1,5 +1,6 @@
 //! Queues, streams among them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine;
@@ -50,6 +51,14 @@ pub(crate) enum Found {
 }
 
 impl Found {
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Queue(queue) => &queue.name,
+            Self::Stream(topic) => stream_of(topic).unwrap_or(&topic.name),
+        }
+    }
+
     /// Its type.
     pub(crate) fn queue_type(&self) -> QueueType {
         match self {
@@ -304,6 +313,41 @@ pub(crate) fn find(session: &Session, name: &str) -> Result<Found, Fault> {
         Ok(_) | Err(DeclareError::NotFound { .. }) => Err(Kind::Queue.missing(session, name)),
         Err(error) => Err(error.into()),
     }
+}
+
+/// All queues and streams, by name.
+///
+/// # Errors
+/// If the vhost was deleted.
+pub(crate) fn all(session: &Session) -> Result<Vec<Found>, Fault> {
+    let internal = internal(session)?;
+    let queues = internal.queues()?.into_iter().map(|queue| Found::Queue(Box::new(queue)));
+    let streams = internal.topics()?.into_iter().filter(|topic| stream_of(topic).is_some());
+    let mut all: Vec<Found> = queues.chain(streams.map(|topic| Found::Stream(Box::new(topic)))).collect();
+    all.sort_by(|a, b| a.name().cmp(b.name()));
+    Ok(all)
+}
+
+/// The stream whose log a topic is, if it is one's.
+pub(crate) fn stream_of(topic: &TopicInfo) -> Option<&str> {
+    stream::queue_of(&topic.name, &topic.config)
+}
+
+/// Whether a binding leads to a queue, and to what. `streams` are the [topics of streams](stream_topics).
+pub(crate) fn destination_of<'a>(target: &'a BindingTarget, streams: &'a BTreeMap<String, String>) -> (bool, &'a str) {
+    match target {
+        BindingTarget::Queue(name) => (true, name),
+        BindingTarget::Topic(name) => streams.get(name).map_or((false, name), |stream| (true, stream)),
+    }
+}
+
+/// The topics that are streams' logs, and the stream of each.
+///
+/// # Errors
+/// If the vhost was deleted.
+pub(crate) fn stream_topics(session: &Session) -> Result<BTreeMap<String, String>, Fault> {
+    let topics = internal(session)?.topics()?;
+    Ok(topics.iter().filter_map(|topic| Some((topic.name.clone(), stream_of(topic)?.to_owned()))).collect())
 }
 
 /// Where a publish to the default exchange under this routing key goes; `None` if nowhere. It holds until the broker's definitions change.

@@ -238,7 +238,7 @@ fn check_one(check: Check, value: &Value, arguments: &Headers) -> Result<(), Str
 }
 
 /// How long `7D` and the like are.
-pub(super) fn max_age_ms(text: &str) -> Option<u64> {
+pub(crate) fn max_age_ms(text: &str) -> Option<u64> {
     const SECOND: u64 = 1_000;
     const DAY: u64 = 24 * 3_600 * SECOND;
     let digits = text.find(|c: char| !c.is_ascii_digit())?;

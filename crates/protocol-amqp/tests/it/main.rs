@@ -1,0 +1,3 @@
+//! The management API over a broker on a log in memory.
+
+mod management;
