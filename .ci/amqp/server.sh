@@ -8,6 +8,8 @@ server_pid=""
 
 # shellcheck disable=SC2329 # called by the trap
 amqp_stop() {
+    # A check that has a worker names it so.
+    [[ -z "${worker_pid:-}" ]] || { kill "$worker_pid" && wait "$worker_pid"; } 2>/dev/null || true
     # The server still writes while it drains: its directory goes after it.
     [[ -z "$server_pid" ]] || { kill "$server_pid" && wait "$server_pid"; } 2>/dev/null || true
     rm -rf "$work_dir"

@@ -21,6 +21,7 @@ for QUEUE_TYPE in classic quorum; do
     timeout 120 "$VENV/python" "$checks_dir/celery_client.py" || code=$?
     kill "$worker_pid" 2>/dev/null || true
     wait "$worker_pid" || true
+    worker_pid=""
     ((code == 0)) || { tail -n 60 "$work_dir/worker.log"; exit "$code"; }
 done
 amqp_server_is_well
