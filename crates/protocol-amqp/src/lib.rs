@@ -6,6 +6,7 @@ mod app;
 mod channel;
 mod codec;
 mod connection;
+mod deaths;
 mod entities;
 mod fault;
 mod flags;

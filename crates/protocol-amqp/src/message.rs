@@ -3,12 +3,14 @@
 //! What the broker's message has fields for goes there, so that every protocol sees it. The other properties travel as headers of their
 //! own names under `ph-amqp-`, and one header says which properties there were at all: a message comes out with those that it came in with.
 
+use broker::{DEATHS_HEADER, Deaths};
 use bytes::Bytes;
 use types::{Headers, Message, MessageId, Text, Timestamp, Value};
 
 use crate::codec::method::Publish;
 use crate::codec::properties::{Properties, flag};
 use crate::codec::table::{seconds, to_seconds};
+use crate::deaths;
 use crate::fault::Fault;
 
 /// What the headers of this crate begin with.
@@ -30,7 +32,11 @@ const MESSAGE_ID_BYTES: &str = "ph-amqp-message-id";
 /// The ordering key, in both directions.
 const KEY: &str = "ph-key";
 /// Headers under the broker's prefix that clients are not shown.
-const HIDDEN: [&str; 3] = ["ph-amqp", "ph-dead", "ph-death"];
+const HIDDEN: [&str; 3] = ["ph-amqp", "ph-dead-letter-", DEATHS_HEADER];
+/// What AMQP puts before the subject of an inbox, where answers come in: what RabbitMQ's replies are addressed to begins so.
+const REPLY_PREFIX: &[u8] = b"amq.rabbitmq.reply-to.";
+/// Subjects of inboxes.
+const INBOX_PREFIX: &[u8] = b"_inbox.";
 
 /// Further routing keys (RabbitMQ, "Sender-selected Distribution").
 const CC: &str = "CC";
@@ -41,6 +47,19 @@ const DELAY: &str = "x-delay";
 
 /// Longest delay, in milliseconds: what fits the 32 bits that RabbitMQ's plug-in takes.
 const MAX_DELAY_MS: i64 = u32::MAX as i64;
+
+/// The inbox that an address of AMQP's names; another address as it is.
+pub(crate) fn address(address: Bytes) -> Bytes {
+    match address.strip_prefix(REPLY_PREFIX) {
+        Some(inbox) if inbox.starts_with(INBOX_PREFIX) => address.slice(REPLY_PREFIX.len()..),
+        _ => address,
+    }
+}
+
+/// The address that AMQP has for an inbox; another address as it is.
+fn shown_address(address: Bytes) -> Bytes {
+    if address.starts_with(INBOX_PREFIX) { Bytes::from([REPLY_PREFIX, &address].concat()) } else { address }
+}
 
 /// The broker's message of one that was published.
 ///
@@ -55,7 +74,7 @@ pub(crate) fn incoming(
 ) -> Result<Message, Fault> {
     let Properties { flags, mut headers, .. } = properties;
     let mut message = Message {
-        subject: publish.routing_key.clone(),
+        subject: address(publish.routing_key.clone()),
         body: Some(body),
         priority: properties.priority,
         durable: properties.delivery_mode == Some(2),
@@ -71,7 +90,7 @@ pub(crate) fn incoming(
     }
     message.content_type = text(properties.content_type, CONTENT_TYPE_BYTES, &mut headers);
     message.correlation_id = text(properties.correlation_id, CORRELATION_ID_BYTES, &mut headers);
-    message.reply_to = text(properties.reply_to, REPLY_TO_BYTES, &mut headers);
+    message.reply_to = text(properties.reply_to.map(address), REPLY_TO_BYTES, &mut headers);
     // An empty id is none to the broker.
     message.id =
         text(properties.message_id, MESSAGE_ID_BYTES, &mut headers).filter(|id| !id.is_empty()).map(MessageId::Text);
@@ -208,7 +227,10 @@ pub(crate) struct Outgoing {
 
 /// A message of the broker's as a client gets it.
 pub(crate) fn outgoing(message: Message) -> Outgoing {
+    let died = message.headers.iter().any(|(name, _)| name.as_str() == DEATHS_HEADER);
+    let deaths = if died { Deaths::of(&message) } else { None };
     let mut known = None;
+    let mut expiration = None;
     let mut found = Properties::default();
     let mut headers = Headers::with_capacity(message.headers.len());
     for (name, value) in message.headers {
@@ -225,7 +247,7 @@ pub(crate) fn outgoing(message: Message) -> Outgoing {
             FLAGS => known = value.as_text().and_then(|digits| u16::from_str_radix(digits, 16).ok()),
             CONTENT_ENCODING => found.content_encoding = bytes,
             // What is a dead letter lives on: its own lifetime has ended.
-            EXPIRATION => found.expiration = bytes.filter(|_| message.expires_at.is_some()),
+            EXPIRATION => expiration = bytes,
             TYPE => found.kind = bytes,
             USER_ID => found.user_id = bytes,
             APP_ID => found.app_id = bytes,
@@ -239,6 +261,14 @@ pub(crate) fn outgoing(message: Message) -> Outgoing {
             _ => headers.push((name, value)),
         }
     }
+    if let Some(deaths) = deaths {
+        deaths::show(&deaths, expiration.as_ref(), &mut headers);
+        if message.also.is_empty() {
+            // Its way as a dead letter was chosen by another routing key than its own.
+            headers.retain(|(name, _)| name.as_str() != CC);
+        }
+    }
+    found.expiration = expiration.filter(|_| message.expires_at.is_some());
     if let Some(key) = message.key {
         headers.push((Text::from_static(KEY), value(key)));
     }
@@ -254,7 +284,7 @@ pub(crate) fn outgoing(message: Message) -> Outgoing {
     found.headers = headers;
     found.content_type = found.content_type.or_else(|| shown(message.content_type));
     found.correlation_id = found.correlation_id.or_else(|| shown(message.correlation_id));
-    found.reply_to = found.reply_to.or_else(|| shown(message.reply_to));
+    found.reply_to = found.reply_to.or_else(|| shown(message.reply_to)).map(shown_address);
     found.delivery_mode = has(flag::DELIVERY_MODE).then_some(if message.durable { 2 } else { 1 });
     found.priority = message.priority;
     if has(flag::MESSAGE_ID) {

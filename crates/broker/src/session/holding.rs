@@ -88,7 +88,12 @@ impl Session {
         let info = self.queue(name)?;
         if let Some(queue) = self.space.queue(name) {
             self.check_held(&queue)?;
-            queue.lock(self.now()).touch();
+            let mut guard = queue.lock(self.now());
+            // Its time is over, though the tick that takes it away is still to come.
+            if info.expires.is_some_and(|span| guard.unused_for(span)) {
+                return Err(Self::not_found("queue", name));
+            }
+            guard.touch();
         }
         Ok(info)
     }

@@ -116,7 +116,8 @@ enum State {
 
 impl Open {
     fn new(app: App, session: Session, terms: Terms, wire: Wire, drain: Drain) -> Self {
-        let internal = session.broker().internal_session(session.namespace()).unwrap_or_else(|| session.clone());
+        let internal = session.broker().internal_session(session.namespace());
+        let internal = internal.map_or_else(|| session.clone(), |internal| internal.with_owner_of(&session));
         Self {
             timers: Timers::new(&terms, &app.options),
             internal,

@@ -24,7 +24,7 @@ use crate::entities::exchange as exchanges;
 use crate::entities::names::Kind;
 use crate::entities::queue::{self, Declared, Found, QueueType};
 use crate::fault::Fault;
-use crate::message::Outgoing;
+use crate::message::{self, Outgoing};
 use crate::unsettled::Unsettled;
 
 /// A method that is being done.
@@ -269,7 +269,7 @@ impl Open {
                     REPLY_TO => return Ok(ready(declared(REPLY_TO, declare.nowait))),
                     name => self.queue_name(number, name)?,
                 };
-                if session.is_awaited(name.as_bytes()) {
+                if session.is_awaited(&message::address(name.clone().into())) {
                     return Ok(ready(declared(&name, declare.nowait)));
                 }
                 let found = queue::passive(&session, &name)?;

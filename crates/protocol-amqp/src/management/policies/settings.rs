@@ -139,7 +139,7 @@ fn overflow(word: &str) -> Result<OverflowConfig, Refusal> {
 fn dead_letter(given: &Body) -> Result<DeadLetterConfig, Refusal> {
     let subject = given.text("dead-letter-routing-key")?.map(str::to_owned);
     let topic = given.required("dead-letter-exchange")?.to_owned();
-    Ok(DeadLetterConfig::Topic { topic, subject })
+    Ok(DeadLetterConfig::Topic { topic, subject, or_drop: true })
 }
 
 /// The definition of a policy that was made elsewhere, as far as there are words for it.
