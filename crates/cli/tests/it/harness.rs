@@ -16,8 +16,8 @@ pub(crate) fn posthouse() -> Command {
             command.env_remove(name);
         }
     }
-    // Servers of several tests run at a time; the default port is one.
-    command.env("POSTHOUSE_GRPC", "off");
+    // Servers of several tests run at a time; the default ports are one each.
+    command.env("POSTHOUSE_GRPC", "off").env("POSTHOUSE_AMQP", "off");
     command
 }
 
