@@ -16,8 +16,10 @@ pub(crate) fn posthouse() -> Command {
             command.env_remove(name);
         }
     }
-    // Servers of several tests run at a time; the default port is one.
-    command.env("POSTHOUSE_GRPC", "off");
+    // Servers of several tests run at a time; each default port is one.
+    for listener in ["GRPC", "AMQP", "MANAGEMENT"] {
+        command.env(format!("POSTHOUSE_{listener}"), "off");
+    }
     command
 }
 
