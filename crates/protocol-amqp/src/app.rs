@@ -8,12 +8,15 @@ use broker::Broker;
 use types::Clock;
 
 use crate::limits::{CONSUMER_TIMEOUT, HEARTBEAT_S};
+use crate::registry::Registry;
 
 /// How the AMQP listeners behave.
 #[derive(Clone)]
 pub struct AmqpOptions {
     /// For delays and times to live, which messages give from now on.
     pub clock: Arc<dyn Clock>,
+    /// Where the connections enter themselves, for those who look after them.
+    pub registry: Registry,
     /// The heartbeat that is offered to clients, in seconds; 0 offers none.
     pub heartbeat_s: u16,
     /// How long a delivery may stay without an acknowledgement, unless its queue says otherwise.
@@ -24,7 +27,7 @@ impl AmqpOptions {
     /// The defaults, with this clock.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, heartbeat_s: HEARTBEAT_S, consumer_timeout: CONSUMER_TIMEOUT }
+        Self { clock, registry: Registry::default(), heartbeat_s: HEARTBEAT_S, consumer_timeout: CONSUMER_TIMEOUT }
     }
 }
 

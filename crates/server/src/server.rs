@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use broker::{Broker, BrokerOptions};
 use net::{ClientCertificates, Drain, Drained, Listener, ListenerOptions, TlsFiles, TlsStore};
+use protocol_amqp::management::ManagementOptions;
 use protocol_amqp::{Amqp, AmqpOptions};
 use protocol_grpc::{Grpc, GrpcOptions};
 use protocol_http::HttpOptions;
@@ -22,6 +23,7 @@ const HTTP_FLAG: &str = "--http";
 const GRPC_FLAG: &str = "--grpc";
 const AMQP_FLAG: &str = "--amqp";
 const AMQPS_FLAG: &str = "--amqps";
+const MANAGEMENT_FLAG: &str = "--management";
 
 /// A running server.
 pub struct Server {
@@ -30,6 +32,7 @@ pub struct Server {
     http: Option<(SocketAddr, bool)>,
     grpc: Option<(SocketAddr, bool)>,
     amqp: Vec<(SocketAddr, bool)>,
+    management: Option<(SocketAddr, bool)>,
     tasks: Vec<JoinHandle<()>>,
     pusher: Pusher,
     shutdown_limit: Duration,
@@ -52,14 +55,19 @@ impl Server {
         }
         let amqp = listener(config, &config.amqp, "amqp", AMQP_FLAG, None).await?;
         let amqps = listener(config, &config.amqps, "amqps", AMQPS_FLAG, amqps_tls.clone()).await?;
+        let management_tls = tls(config, protocol_http::ALPN)?;
+        let management =
+            listener(config, &config.management, "management", MANAGEMENT_FLAG, management_tls.clone()).await?;
         let place = |listener: &Option<Listener>| listener.as_ref().map(|bound| (bound.local_addr(), bound.is_tls()));
         let (http_address, grpc_address) = (place(&http), place(&grpc));
         let (amqp_address, amqps_address) = (place(&amqp), place(&amqps));
+        let management_address = place(&management);
         let places = [
             (HTTP_FLAG, http_address),
             (GRPC_FLAG, grpc_address),
             (AMQP_FLAG, amqp_address),
             (AMQPS_FLAG, amqps_address),
+            (MANAGEMENT_FLAG, management_address),
         ];
         let beyond = places.into_iter().find_map(|(flag, place)| {
             place.map(|(address, _)| (flag, address)).filter(|(_, address)| !address.ip().is_loopback())
@@ -75,16 +83,31 @@ impl Server {
             clock: Arc::clone(&clock),
         };
         let pusher = Pusher::start(broker.clone(), push);
-        for store in [http_tls, grpc_tls, amqps_tls].into_iter().flatten() {
+        for store in [http_tls, grpc_tls, amqps_tls, management_tls].into_iter().flatten() {
             tasks.push(tokio::spawn(store.watch(drain.clone())));
         }
-        let named = [("http", &http), ("grpc", &grpc), ("amqp", &amqp), ("amqps", &amqps)].into_iter();
+        let named = [("http", &http), ("grpc", &grpc), ("amqp", &amqp), ("amqps", &amqps), ("management", &management)]
+            .into_iter();
         let counts: Vec<_> = named.filter_map(|(name, listener)| Some((name, listener.as_ref()?.counts()))).collect();
         if let Some(listener) = grpc {
             let grpc = Grpc::new(broker.clone(), GrpcOptions::new(Arc::clone(&clock)));
             tasks.push(tokio::spawn(protocol_grpc::serve(listener, grpc, drain.clone())));
         }
-        let protocol = Amqp::new(broker.clone(), AmqpOptions::new(Arc::clone(&clock)));
+        let options = AmqpOptions::new(Arc::clone(&clock));
+        if let Some(listener) = management {
+            let listeners = listening([
+                ("amqp", amqp_address),
+                ("amqp/ssl", amqps_address),
+                (if listener.is_tls() { "https" } else { "http" }, management_address),
+                ("posthouse/http", http_address),
+                ("posthouse/grpc", grpc_address),
+            ]);
+            let registry = options.registry.clone();
+            let options = ManagementOptions { clock: Arc::clone(&clock), listeners, registry };
+            let router = protocol_amqp::management::router(broker.clone(), options);
+            tasks.push(tokio::spawn(protocol_http::serve(listener, router, drain.clone())));
+        }
+        let protocol = Amqp::new(broker.clone(), options);
         for listener in [amqp, amqps].into_iter().flatten() {
             tasks.push(tokio::spawn(protocol_amqp::serve(listener, protocol.clone(), drain.clone())));
         }
@@ -96,7 +119,17 @@ impl Server {
         }
         let shutdown_limit = config.shutdown_limit;
         let amqp = [amqp_address, amqps_address].into_iter().flatten().collect();
-        Ok(Self { broker, drain, http: http_address, grpc: grpc_address, amqp, tasks, pusher, shutdown_limit })
+        Ok(Self {
+            broker,
+            drain,
+            http: http_address,
+            grpc: grpc_address,
+            amqp,
+            management: management_address,
+            tasks,
+            pusher,
+            shutdown_limit,
+        })
     }
 
     /// Where the HTTP API is, if it is on.
@@ -117,6 +150,12 @@ impl Server {
         self.amqp.iter().map(|(address, tls)| format!("{}://{address}", if *tls { "amqps" } else { "amqp" })).collect()
     }
 
+    /// Where RabbitMQ's management API is, if it is on.
+    #[must_use]
+    pub fn management_url(&self) -> Option<String> {
+        self.management.map(|(address, tls)| format!("{}://{address}", if tls { "https" } else { "http" }))
+    }
+
     /// The broker, for what runs in the same process.
     #[must_use]
     pub fn broker(&self) -> &Broker {
@@ -132,6 +171,11 @@ impl Server {
         }
         drained
     }
+}
+
+/// The listeners that are on.
+fn listening<const N: usize>(all: [(&'static str, Option<(SocketAddr, bool)>); N]) -> Vec<(&'static str, SocketAddr)> {
+    all.into_iter().filter_map(|(protocol, place)| Some((protocol, place?.0))).collect()
 }
 
 /// Binds a listener, if it is on.

@@ -104,8 +104,9 @@ pub(crate) fn run(serve: &Serve) -> Result<(), Failure> {
         server::config::Engine::Memory => "in memory, nothing is kept".to_owned(),
     };
     let ended = server::run(&config, |server| {
-        let places: Vec<String> =
-            [server.http_url(), server.grpc_url()].into_iter().flatten().chain(server.amqp_urls()).collect();
+        let management = server.management_url().map(|url| format!("management={url}"));
+        let apis = [server.http_url(), server.grpc_url()].into_iter().flatten();
+        let places: Vec<String> = apis.chain(server.amqp_urls()).chain(management).collect();
         let place = if places.is_empty() { "no listener".to_owned() } else { places.join(" ") };
         // Whoever started the server may not read this; that is no reason to end it.
         let _ = output::line(format!("posthouse {} ready: {place} ({stored})", env!("CARGO_PKG_VERSION")));

@@ -16,8 +16,10 @@ pub(crate) fn posthouse() -> Command {
             command.env_remove(name);
         }
     }
-    // Servers of several tests run at a time; the default ports are one each.
-    command.env("POSTHOUSE_GRPC", "off").env("POSTHOUSE_AMQP", "off");
+    // Servers of several tests run at a time; each default port is one.
+    for listener in ["GRPC", "AMQP", "MANAGEMENT"] {
+        command.env(format!("POSTHOUSE_{listener}"), "off");
+    }
     command
 }
 

@@ -26,7 +26,7 @@ pub(super) fn config(of: QueueType, arguments: &Headers) -> Result<QueueConfig, 
         ttl_ms: number("x-message-ttl"),
         expires_ms: number("x-expires"),
         single_active: get(arguments, "x-single-active-consumer").map(|value| *value == Value::Bool(true)),
-        overflow: overflow(arguments, max_messages.or(max_bytes).is_some())?,
+        overflow: overflow(arguments)?,
         max_messages,
         max_bytes,
         arguments: keep(arguments)?,
@@ -59,10 +59,10 @@ fn dead_letter(arguments: &Headers) -> DeadLetterConfig {
     }
 }
 
-/// What a full queue does. RabbitMQ's drops the oldest message unless told otherwise; without a bound of its own, a policy that brings one says.
-fn overflow(arguments: &Headers, bounded: bool) -> Result<Option<OverflowConfig>, Fault> {
+/// What a full queue does. RabbitMQ's drops the oldest message unless told otherwise, whether the bound is its own or a policy's.
+fn overflow(arguments: &Headers) -> Result<Option<OverflowConfig>, Fault> {
     match get(arguments, "x-overflow").and_then(Value::as_text) {
-        None => Ok(bounded.then_some(OverflowConfig::DropOldest)),
+        None => Ok(Some(OverflowConfig::DropOldest)),
         Some("drop-head") => Ok(Some(OverflowConfig::DropOldest)),
         Some("reject-publish") => Ok(Some(OverflowConfig::Reject)),
         Some("reject-publish-dlx") => Ok(Some(OverflowConfig::RejectDeadLetter)),

@@ -387,7 +387,12 @@ async fn whoever_may_not_is_told_in_rabbitmqs_words() {
     let broker = broker();
     let anonymous = broker.authenticate(&Credentials::Anonymous).unwrap();
     broker.session(&anonymous, "default").unwrap();
-    let permissions = Permissions { configure: vec!["mine*".into()], write: vec![], read: vec!["mine*".into()] };
+    let permissions = Permissions {
+        configure: vec!["mine*".into()],
+        write: vec![],
+        read: vec!["mine*".into()],
+        ..Permissions::default()
+    };
     let change =
         |admin| UserChange { admin: Some(admin), password: Some("secret secret".into()), ..UserChange::default() };
     broker.put_user(&anonymous, "root", change(true)).await.unwrap();

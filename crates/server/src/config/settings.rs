@@ -106,6 +106,9 @@ settings! {
     "amqp" "HOST:PORT" amqp: Listen = Listen::default_amqp();
     /// Where AMQP 0-9-1 over TLS listens, or `off`, which it is unless it is asked for: RabbitMQ's own port is 5671. Needs `tls.cert` and `tls.key`.
     "amqps" "HOST:PORT" amqps: Listen = Listen::Off;
+    /// Where RabbitMQ's management HTTP API listens, for `rabbitmqadmin`, autoscalers and client libraries, or `off`. Port 0 lets the system choose;
+    /// the line on standard output says which.
+    "management" "HOST:PORT" management: Listen = Listen::default_management();
     /// Open connections of a listener; one more is closed at once.
     "max_connections" "COUNT" max_connections: usize = net::limits::DEFAULT_MAX_CONNECTIONS;
     /// Listen beyond this machine although there are no users, so that everybody who reaches the port may do everything.

@@ -55,6 +55,11 @@ impl Listen {
     pub(super) fn default_amqp() -> Self {
         "127.0.0.1:5672".parse().map_or(Self::Off, Self::At)
     }
+
+    /// The management API's own place: loopback, port 15672.
+    pub(super) fn default_management() -> Self {
+        "127.0.0.1:15672".parse().map_or(Self::Off, Self::At)
+    }
 }
 
 impl SettingValue for Listen {

@@ -38,6 +38,8 @@ fn queue(name: &str, ready: u64) -> (String, QueueInfo) {
         window_bytes: 1,
     };
     let info = QueueInfo {
+        operator_policy: None,
+        owned: false,
         id: EntityId(1),
         name: name.to_owned(),
         config: QueueConfig::default(),
@@ -62,6 +64,7 @@ fn queue(name: &str, ready: u64) -> (String, QueueInfo) {
 fn topic(name: &str) -> (String, TopicInfo) {
     let partition = PartitionInfo { start: Offset(0), end: Offset(7), records: 7, bytes: 70, disk_bytes: 100 };
     let info = TopicInfo {
+        operator_policy: None,
         id: EntityId(2),
         name: name.to_owned(),
         config: TopicConfig::default(),

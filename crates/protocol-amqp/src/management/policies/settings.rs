@@ -1,6 +1,6 @@
 //! What a policy's definition says, as the broker's settings.
 
-use broker::definitions::{DeadLetterConfig, OverflowConfig, PolicyConfig, RetentionConfig, RetryConfig};
+use broker::definitions::{DeadLetterConfig, OverflowConfig, PolicyConfig, RetentionConfig};
 use serde_json::{Map, Value as Json, json};
 
 use crate::entities::queue_arguments::max_age_ms;
@@ -39,29 +39,22 @@ const OPERATORS: &[&str] = &[
     "target-group-size",
 ];
 
-/// Puts a definition into the broker's settings: what a policy says into defaults, which a queue's own arguments go over; what an operator's says into
-/// bounds, of which the lowest holds.
+/// Puts a definition into the broker's settings. RabbitMQ takes the lowest of what a policy, an operator's policy and the queue's arguments say of
+/// lifetimes and lengths: these are bounds. Of the rest a policy's word goes over a queue's, since every queue that AMQP declares says what becomes
+/// of dead letters and of what is too much.
 ///
 /// # Errors
 /// 400 for what is not known, ill-typed, or not done here.
 pub(super) fn read(definition: &Map<String, Json>, operator: bool, config: &mut PolicyConfig) -> Result<(), Refusal> {
     let given = Body(definition.clone());
-    for name in definition.keys() {
-        let name = name.as_str();
+    for name in definition.keys().map(String::as_str) {
         if operator && !OPERATORS.contains(&name) {
-            return Err(Refusal::bad_request(format!(
-                "Validation failed\n\n{name:?} cannot be set by an operator policy"
-            )));
+            let why = format!("Validation failed\n\n{name:?} cannot be set by an operator policy");
+            return Err(Refusal::bad_request(why));
         }
-        if NOTHING_FOLLOWS.contains(&name) {
-            continue;
+        if !NOTHING_FOLLOWS.contains(&name) {
+            one(&given, name, config)?;
         }
-        one(&given, name, operator, config)?;
-    }
-    let defaults = &mut config.defaults;
-    // RabbitMQ's full queue drops the oldest message unless told otherwise.
-    if defaults.overflow.is_none() && (defaults.max_messages.is_some() || defaults.max_bytes.is_some()) {
-        defaults.overflow = Some(OverflowConfig::DropOldest);
     }
     Ok(())
 }
@@ -71,57 +64,52 @@ fn count(given: &Body, name: &str) -> Result<Option<u64>, Refusal> {
     number.map_err(|_| Refusal::bad_request(format!("Validation failed\n\n{name} is negative")))
 }
 
-fn one(given: &Body, name: &str, operator: bool, config: &mut PolicyConfig) -> Result<(), Refusal> {
-    let (defaults, bounds) = (&mut config.defaults, &mut config.bounds);
-    match (name, operator) {
-        ("message-ttl", true) => bounds.ttl_ms = count(given, name)?,
-        ("expires", true) => bounds.expires_ms = count(given, name)?,
-        ("max-length", true) => bounds.max_messages = count(given, name)?,
-        ("max-length-bytes", true) => bounds.max_bytes = count(given, name)?,
-        ("delivery-limit", true) => bounds.max_attempts = attempts(given, name)?,
-        ("message-ttl", false) => defaults.ttl_ms = count(given, name)?,
-        ("expires", false) => defaults.expires_ms = count(given, name)?,
-        ("max-length", false) => defaults.max_messages = count(given, name)?,
-        ("max-length-bytes", false) => {
-            defaults.max_bytes = count(given, name)?;
+fn one(given: &Body, name: &str, config: &mut PolicyConfig) -> Result<(), Refusal> {
+    let is_for_quorum_queues = config.only_arguments.values().flatten().any(|kind| *kind == "quorum");
+    let (bounds, overrides) = (&mut config.bounds, &mut config.overrides);
+    match name {
+        "message-ttl" => bounds.ttl_ms = count(given, name)?,
+        "expires" => bounds.expires_ms = count(given, name)?,
+        "max-length" => bounds.max_messages = count(given, name)?,
+        "max-length-bytes" => {
+            bounds.max_bytes = count(given, name)?;
             retention(config).max_bytes = count(given, name)?;
         }
-        ("max-age", false) => {
+        "max-age" => {
             let age = given.text(name)?.and_then(max_age_ms);
             let age = age.ok_or_else(|| Refusal::bad_request("Validation failed\n\nmax-age: invalid_max_age"))?;
             retention(config).max_age_ms = Some(age);
         }
-        ("delivery-limit", false) => {
-            let max_attempts = attempts(given, name)?;
-            defaults.retry =
-                Some(RetryConfig { max_attempts, initial_ms: Some(0), jitter: Some(false), ..RetryConfig::default() });
+        "delivery-limit" if is_for_quorum_queues => bounds.max_attempts = attempts(given, name)?,
+        "delivery-limit" => {
+            let why = "delivery-limit: here it would bind classic queues too; give it in a policy that applies to quorum_queues";
+            return Err(Refusal::not_done(why));
         }
-        ("single-active-consumer", false) => defaults.single_active = Some(given.bool(name)?),
-        ("alternate-exchange", false) => defaults.alternate = given.text(name)?.map(str::to_owned),
-        ("overflow", false) => defaults.overflow = Some(overflow(given.text(name)?.unwrap_or_default())?),
-        ("dead-letter-exchange", false) => defaults.dead_letter = Some(dead_letter(given)?),
-        ("dead-letter-routing-key", false) if given.get("dead-letter-exchange").is_some() => {}
-        ("dead-letter-routing-key", false) => {
+        "single-active-consumer" => overrides.single_active = Some(given.bool(name)?),
+        "alternate-exchange" => config.defaults.alternate = given.text(name)?.map(str::to_owned),
+        "overflow" => overrides.overflow = Some(overflow(given.text(name)?.unwrap_or_default())?),
+        "dead-letter-exchange" => overrides.dead_letter = Some(dead_letter(given)?),
+        "dead-letter-routing-key" if given.get("dead-letter-exchange").is_some() => {}
+        "dead-letter-routing-key" => {
             return Err(Refusal::bad_request(
                 "dead-letter-routing-key needs a dead-letter-exchange in the same policy",
             ));
         }
-        ("federation-upstream" | "federation-upstream-set" | "federation-upstream-pattern", false) => {
+        "federation-upstream" | "federation-upstream-set" | "federation-upstream-pattern" => {
             return Err(Refusal::not_done(format!("{name}: there is no federation here")));
         }
-        (other, _) => {
-            return Err(Refusal::bad_request(format!(
-                "Validation failed\n\n[{other:?}] are not recognised policy settings"
-            )));
+        other => {
+            let why = format!("Validation failed\n\n[{other:?}] are not recognised policy settings");
+            return Err(Refusal::bad_request(why));
         }
     }
     Ok(())
 }
 
+/// Deliveries in all: once, and again so often. Negative is without end, which is no bound.
 fn attempts(given: &Body, name: &str) -> Result<Option<u32>, Refusal> {
-    let limit = given.int(name)?.unwrap_or_default();
-    // Once, and again so often; negative is without end.
-    Ok(Some(u32::try_from(limit.saturating_add(1).max(0)).unwrap_or(u32::MAX)))
+    let limit = u32::try_from(given.int(name)?.unwrap_or_default()).ok();
+    Ok(limit.map(|limit| limit.saturating_add(1)))
 }
 
 fn retention(config: &mut PolicyConfig) -> &mut RetentionConfig {
@@ -132,6 +120,7 @@ fn overflow(word: &str) -> Result<OverflowConfig, Refusal> {
     match word {
         "drop-head" => Ok(OverflowConfig::DropOldest),
         "reject-publish" => Ok(OverflowConfig::Reject),
+        "reject-publish-dlx" => Ok(OverflowConfig::RejectDeadLetter),
         other => Err(Refusal::bad_request(format!("Validation failed\n\n{other:?} is not a valid overflow value"))),
     }
 }
@@ -139,7 +128,10 @@ fn overflow(word: &str) -> Result<OverflowConfig, Refusal> {
 fn dead_letter(given: &Body) -> Result<DeadLetterConfig, Refusal> {
     let subject = given.text("dead-letter-routing-key")?.map(str::to_owned);
     let topic = given.required("dead-letter-exchange")?.to_owned();
-    Ok(DeadLetterConfig::Topic { topic, subject, or_drop: true })
+    Ok(match topic.as_str() {
+        "" => DeadLetterConfig::Named { subject, or_drop: true },
+        _ => DeadLetterConfig::Topic { topic, subject, or_drop: true },
+    })
 }
 
 /// The definition of a policy that was made elsewhere, as far as there are words for it.
