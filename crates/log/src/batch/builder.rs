@@ -6,7 +6,8 @@ use types::Offset;
 use super::compression::{Codec, compress};
 use super::error::BuildError;
 use super::header::{
-    Attributes, BatchHeader, NO_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, Producer, TimestampType,
+    Attributes, BatchHeader, CRC_START, NO_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, Producer,
+    TimestampType,
 };
 use super::limits::{
     HEADER_BYTES, LENGTH_PREFIX_BYTES, MAX_BATCH_BYTES, MAX_DECOMPRESSED_BYTES, MAX_HEADERS_PER_RECORD,
@@ -79,7 +80,7 @@ impl BatchBuilder {
     /// An empty builder with room for records of `block_bytes` encoded bytes.
     pub fn with_capacity(options: BatchOptions, block_bytes: usize) -> BatchBuilder {
         let mut frame = Vec::with_capacity(HEADER_BYTES + block_bytes);
-        frame.resize(HEADER_BYTES, 0);
+        frame.extend_from_slice(&[0; HEADER_BYTES]);
         BatchBuilder {
             options,
             frame,
@@ -236,18 +237,15 @@ pub(super) fn seal(mut header: BatchHeader, frame: Vec<u8>) -> Result<RecordBatc
         return Err(BuildError::BatchTooLarge { limit_bytes: MAX_BATCH_BYTES });
     }
     header.length_bytes = (frame.len() - LENGTH_PREFIX_BYTES) as u32;
-    // The CRC covers the attributes and all after them, so the header goes in twice: once to be
-    // summed, and once with the sum, which stands in front of what it covers.
-    put_header(&mut frame, &header);
-    header.crc = crc_of(&frame);
-    put_header(&mut frame, &header);
-    Ok(RecordBatch::from_parts(header, Bytes::from(frame)))
-}
-
-fn put_header(frame: &mut [u8], header: &BatchHeader) {
+    // The CRC covers the attributes and all after them, and stands in front of what it covers.
     if let Some(room) = frame.first_chunk_mut::<HEADER_BYTES>() {
         *room = header.encode();
     }
+    header.crc = crc_of(&frame);
+    if let Some(room) = frame.get_mut(CRC_START - 4..CRC_START) {
+        room.copy_from_slice(&header.crc.to_be_bytes());
+    }
+    Ok(RecordBatch::from_parts(header, Bytes::from(frame)))
 }
 
 /// How many headers there are, and the bytes they take.

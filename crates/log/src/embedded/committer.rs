@@ -220,25 +220,28 @@ impl Core {
     fn publish(
         &self,
         commits: Vec<Pending>,
-        payloads: Vec<Vec<Payload>>,
+        payloads: Vec<Payload>,
         position: Position,
     ) -> Vec<(Pending, CommitOutcome)> {
         let mut ends = Vec::with_capacity(commits.len());
         let mut published = self.published.write();
-        for (mut commit, payloads) in commits.into_iter().zip(payloads) {
+        let mut rest = payloads.as_slice();
+        for mut commit in commits {
+            let (own, others) = rest.split_at_checked(commit.payloads.len()).unwrap_or((rest, &[]));
+            rest = others;
             for op in std::mem::take(&mut commit.ops) {
-                published.apply(op, &payloads);
-            }
-            for payload in payloads {
-                if let (Some((seq, pos, _)), Some(batch)) = (payload.place, payload.batch) {
-                    published.recent.push(seq, pos, batch);
-                }
+                published.apply(op, own);
             }
             let outcome = match commit.refused.take() {
                 Some(refusal) => CommitOutcome::Refused(refusal),
                 None => CommitOutcome::Committed(std::mem::take(&mut commit.written)),
             };
             ends.push((commit, outcome));
+        }
+        for payload in payloads {
+            if let (Some((seq, pos, _)), Some(batch)) = (payload.place, payload.batch) {
+                published.recent.push(seq, pos, batch);
+            }
         }
         published.position = position;
         ends

@@ -7,6 +7,9 @@ use roaring::RoaringTreemap;
 
 use crate::Live;
 
+/// Dead offsets that are looked at one by one before their end is found by counting.
+const WALKED: u64 = 256;
+
 /// Dead offsets at or after the log's start. Everything from the start to the end that is not here is live, so a log of many waiting
 /// records costs nothing. Cheap to clone: a checkpoint shares it until the next change.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,11 +44,30 @@ impl DeadSet {
         dead.advance_to(from);
         for offset in dead {
             if offset != at {
-                break;
+                return at;
             }
             at += 1;
+            if at - from == WALKED {
+                return self.end_of_run(at);
+            }
         }
         at
+    }
+
+    /// The first offset at or after `from` that is not dead, found by counting.
+    fn end_of_run(&self, from: u64) -> u64 {
+        let is_dead = |to: u64| self.0.range_cardinality(from..to) == to - from;
+        let (mut dead, mut step) = (from, WALKED);
+        while let Some(to) = dead.checked_add(step).filter(|to| is_dead(*to)) {
+            dead = to;
+            step = step.saturating_mul(2);
+        }
+        // It ends less than a step further on.
+        while step > 1 {
+            step /= 2;
+            dead = dead.checked_add(step).filter(|to| is_dead(*to)).unwrap_or(dead);
+        }
+        dead
     }
 
     pub(super) fn contains(&self, offset: u64) -> bool {
@@ -75,11 +97,19 @@ impl DeadSet {
         if live > 0 {
             let mut dead = self.0.iter();
             dead.advance_to(seen.start);
-            for offset in dead.take_while(|offset| *offset < seen.end) {
+            let mut run = 0;
+            while let Some(offset) = dead.next().filter(|offset| *offset < seen.end) {
                 if at < offset {
                     ranges.push(delta(at)..delta(offset));
+                    run = 0;
                 }
                 at = offset + 1;
+                run += 1;
+                if run == WALKED {
+                    at = self.end_of_run(at).min(seen.end);
+                    dead.advance_to(at);
+                    run = 0;
+                }
             }
             if at < seen.end {
                 ranges.push(delta(at)..delta(seen.end));
@@ -116,6 +146,24 @@ mod tests {
         assert_eq!(dead.live_in(0..10), 6);
         assert_eq!(dead.forget_before(5), 2);
         assert_eq!(dead.live_in(5..10), 3);
+    }
+
+    #[test]
+    fn a_stretch_of_billions_is_stepped_over_and_not_walked() {
+        let mut dead = DeadSet::default();
+        let billions = 1 << 32;
+        dead.insert(5..billions);
+        dead.insert(billions + 1..billions + 3);
+        assert_eq!(dead.next_live(5), billions);
+        assert_eq!(dead.next_live(7), billions);
+        assert_eq!(dead.next_live(billions + 1), billions + 3);
+        let base = billions - (1 << 30);
+        let count = (1 << 30) + 10;
+        let from = 1 << 30;
+        assert_eq!(
+            dead.live_of(base, count, &(0..u64::MAX)),
+            (Live::Ranges(vec![from..from + 1, from + 3..from + 10]), 8)
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A commit made ready outside the lock: checked as far as it can be without knowing the logs, its payloads told apart.
 
+use std::hash::BuildHasherDefault;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -54,9 +55,10 @@ impl Draft {
         let makes_room_on = |operation: &Operation| {
             matches!(operation, Operation::Delete { .. } | Operation::Trim(_) | Operation::Remove)
         };
-        let appends = commit.operations.iter().any(|target| matches!(target.operation, Operation::Append(_)));
-        let grows = appends && !commit.operations.iter().any(|target| makes_room_on(&target.operation));
-        let mut payloads = Payloads::default();
+        let appends =
+            commit.operations.iter().filter(|target| matches!(target.operation, Operation::Append(_))).count();
+        let grows = appends > 0 && !commit.operations.iter().any(|target| makes_room_on(&target.operation));
+        let mut payloads = Payloads::with_capacity(appends);
         let mut targets = Vec::with_capacity(commit.operations.len());
         for target in commit.operations {
             let action = match target.operation {
@@ -85,13 +87,21 @@ impl Draft {
 }
 
 /// Tells shared batches by their memory, so that each is written once.
-#[derive(Default)]
 struct Payloads {
     all: Vec<DraftPayload>,
     known: NumberMap<(usize, usize), u32>,
 }
 
 impl Payloads {
+    fn with_capacity(count: usize) -> Self {
+        // One batch needs no table.
+        let known = if count > 1 { count } else { 0 };
+        Self {
+            all: Vec::with_capacity(count),
+            known: NumberMap::with_capacity_and_hasher(known, BuildHasherDefault::default()),
+        }
+    }
+
     fn add(&mut self, batch: RecordBatch) -> u32 {
         let bytes = batch.bytes();
         let next = u32::try_from(self.all.len()).unwrap_or(u32::MAX);

@@ -95,7 +95,7 @@ pub(super) fn find_file(files: &[Found], seq: u64) -> Option<&Found> {
 pub(super) fn take_file(
     files: &mut Vec<Found>,
     seq: u64,
-    progress: &Progress,
+    progress: &mut Progress,
 ) -> Result<Option<(Found, bool)>, StartError> {
     if let Some(at) = files.iter().position(|file| file.header.is_some_and(|header| header.seq == seq)) {
         return Ok(Some((files.swap_remove(at), true)));
@@ -104,7 +104,7 @@ pub(super) fn take_file(
         let Some(file) = files.get(at).filter(|file| file.may_be_damaged) else { continue };
         let evidence = file
             .scan(seq, FILE_HEADER_BYTES as u64)
-            .find_evidence(progress.next_round(), progress.boot)
+            .find_evidence(progress.next_round(), progress.boot, &mut progress.shown)
             .map_err(|error| StartError::io(&wal::path_of(file.number).display().to_string(), &error))?;
         let is_before_checkpoint = seq <= progress.known.seq && file.scan(seq, FILE_HEADER_BYTES as u64).starts_well();
         if evidence || is_before_checkpoint {
@@ -115,9 +115,9 @@ pub(super) fn take_file(
 }
 
 /// Whether a file with a damaged header shows that the round `lost` was confirmed.
-pub(super) fn evidence_elsewhere(others: &[Found], seq: u64, lost: u64, boot: u32) -> io::Result<bool> {
+pub(super) fn evidence_elsewhere(others: &[Found], seq: u64, lost: u64, progress: &mut Progress) -> io::Result<bool> {
     for file in others.iter().filter(|file| file.may_be_damaged) {
-        if file.scan(seq, FILE_HEADER_BYTES as u64).find_evidence(lost, boot)? {
+        if file.scan(seq, FILE_HEADER_BYTES as u64).find_evidence(lost, progress.boot, &mut progress.shown)? {
             return Ok(true);
         }
     }

@@ -31,8 +31,8 @@ pub(super) fn needs_keys(config: &LogConfig) -> bool {
 pub(super) struct Pending {
     pub(super) ops: Vec<Op>,
     pub(super) payloads: Vec<DraftPayload>,
-    /// Which of the payloads are written, in this order.
-    pub(super) on_disk: Vec<u32>,
+    /// Which of the payloads are written, in this order; `None` is all in theirs.
+    on_disk: Option<Vec<u32>>,
     pub(super) targets: Vec<u8>,
     /// Of the frame; 0 if nothing is written.
     pub(super) frame_bytes: u64,
@@ -51,7 +51,7 @@ impl Pending {
         Self {
             ops: Vec::new(),
             payloads: Vec::new(),
-            on_disk: Vec::new(),
+            on_disk: None,
             targets: Vec::new(),
             frame_bytes: 0,
             cost_bytes: 0,
@@ -61,6 +61,14 @@ impl Pending {
             queued_at,
             done: Box::new(|_| {}),
         }
+    }
+
+    /// The numbers of the payloads that are written, in their order.
+    pub(super) fn on_disk(&self) -> impl Iterator<Item = usize> + '_ {
+        let listed = self.on_disk.as_deref();
+        let count = listed.map_or(self.payloads.len(), <[u32]>::len);
+        (0..count)
+            .map(move |at| listed.map_or(at, |listed| listed.get(at).map_or(usize::MAX, |number| *number as usize)))
     }
 }
 
@@ -108,9 +116,36 @@ pub(super) struct Intake {
     pub(super) wholly_damaged: bool,
     pub(super) max_waiting_bytes: u64,
     pub(super) max_frame_bytes: u64,
+    scratch: Scratch,
+}
+
+/// Operations of a commit for which memory is kept.
+const SCRATCH_OPERATIONS: usize = 4096;
+
+/// What is needed of a commit only while it is taken: kept, so that no commit asks the allocator for it.
+#[derive(Default)]
+struct Scratch {
+    undo: Undo,
+    /// The payload's number on the disk of each operation that is logged; `None` of those that are not.
+    logged: Vec<Option<u32>>,
+    /// Which of the payloads are written, in this order.
+    on_disk: Vec<u32>,
+}
+
+impl Scratch {
+    fn clear(&mut self) {
+        if self.logged.capacity() > SCRATCH_OPERATIONS {
+            *self = Self::default();
+        }
+        self.undo.heads.clear();
+        self.undo.removed.clear();
+        self.logged.clear();
+        self.on_disk.clear();
+    }
 }
 
 /// What a commit changed, to be put back if one of its targets is refused.
+#[derive(Default)]
 struct Undo {
     heads: Vec<(LogId, Option<Head>)>,
     removed: Vec<LogId>,
@@ -132,6 +167,7 @@ impl Intake {
             wholly_damaged: false,
             max_waiting_bytes,
             max_frame_bytes,
+            scratch: Scratch::default(),
         }
     }
 
@@ -158,19 +194,21 @@ impl Intake {
 
     fn take(&mut self, draft: Draft, empty: Pending) -> Result<Pending, Refusal> {
         self.check_health(&draft)?;
-        let mut undo = Undo { heads: Vec::new(), removed: Vec::new() };
-        let pending = self.assign(draft, empty, &mut undo);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let pending = self.assign(draft, empty, &mut scratch);
         if pending.is_err() {
-            for (log, head) in undo.heads.into_iter().rev() {
+            for (log, head) in scratch.undo.heads.drain(..).rev() {
                 match head {
                     Some(head) => self.heads.insert(log, head),
                     None => self.heads.remove(&log),
                 };
             }
-            for log in undo.removed {
+            for log in scratch.undo.removed.drain(..) {
                 self.removed.remove(log.0);
             }
         }
+        scratch.clear();
+        self.scratch = scratch;
         pending
     }
 
@@ -195,17 +233,15 @@ impl Intake {
         matches!(target.action, Action::Append { .. }) && !is_volatile()
     }
 
-    fn assign(&mut self, draft: Draft, empty: Pending, undo: &mut Undo) -> Result<Pending, Refusal> {
+    fn assign(&mut self, draft: Draft, empty: Pending, scratch: &mut Scratch) -> Result<Pending, Refusal> {
         let Draft { durability, payloads, targets, .. } = draft;
+        let Scratch { undo, logged, on_disk } = scratch;
         let mut ops = Vec::with_capacity(targets.len());
         let mut written = Vec::with_capacity(targets.len());
-        let mut on_disk = Vec::new();
-        // The payload's number on the disk of each operation that is logged; `None` of those that are not.
-        let mut logged = Vec::with_capacity(targets.len());
         for target in targets {
             let (op, place, is_volatile) = self.assign_target(target, undo)?;
             let number = match &op {
-                Op::Append(append) if !is_volatile => Some(place_on_disk(&mut on_disk, append.payload)),
+                Op::Append(append) if !is_volatile => Some(place_on_disk(on_disk, append.payload)),
                 _ if is_volatile => None,
                 _ => Some(0),
             };
@@ -220,7 +256,7 @@ impl Intake {
         let (targets, frame_bytes) = if count == 0 {
             (Vec::new(), 0)
         } else {
-            let logged_ops = ops.iter().zip(&logged).filter_map(|(op, number)| number.map(|number| (op, number)));
+            let logged_ops = ops.iter().zip(logged.iter()).filter_map(|(op, number)| number.map(|number| (op, number)));
             let targets = encode_targets(lens, count, logged_ops);
             let frame_bytes = frame_bytes_for(targets.len(), payload_bytes);
             (targets, frame_bytes)
@@ -228,6 +264,8 @@ impl Intake {
         let all_bytes: usize = payloads.iter().map(|payload| payload.bytes.len()).sum();
         let cost_bytes = frame_bytes.max(all_bytes as u64);
         self.check_size(cost_bytes)?;
+        let is_all = on_disk.len() == payloads.len() && on_disk.iter().zip(0..).all(|(number, at)| *number == at);
+        let on_disk = (!is_all).then(|| on_disk.clone());
         Ok(Pending { ops, payloads, on_disk, targets, frame_bytes, cost_bytes, durability, written, ..empty })
     }
 

@@ -44,6 +44,7 @@ mod segment;
 mod segment_writer;
 mod start;
 mod stats;
+mod stored;
 mod wal;
 
 use std::path::Path;

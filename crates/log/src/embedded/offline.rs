@@ -10,6 +10,7 @@ use super::checkpoint;
 use super::core::Core;
 use super::error::StartError;
 use super::options::{EmbeddedOptions, SCAN_READ_BYTES};
+use super::read::Unreadable;
 use super::recovery::recover;
 use super::segment;
 use super::start::{assemble, check_format};
@@ -166,21 +167,21 @@ fn walk(core: &Core, log: LogId, visit: &mut dyn FnMut(DumpItem<'_>)) -> Result<
     let mut cursor = Offset(0);
     let mut last_place = String::new();
     loop {
-        match core.read(log, cursor, limit) {
+        match core.read_or_skip(log, cursor, limit) {
             Ok(entries) => {
                 let Some(last) = entries.last() else { return Ok(()) };
                 cursor = last.base.plus(u64::from(last.batch.last_offset_delta()) + 1);
                 entries.iter().for_each(|entry| visit(DumpItem::Batch(entry)));
             }
-            Err(error) => {
-                let ReadError::Damaged { offset, place, .. } = &error else {
+            Err(Unreadable { error, next }) => {
+                let ReadError::Damaged { place, .. } = &error else {
                     return Err(StartError::Io { place: format!("log {log}"), error: error.to_string() });
                 };
                 if *place != last_place {
                     visit(DumpItem::Damage(&error));
                     last_place.clone_from(place);
                 }
-                cursor = cursor.max(*offset).next();
+                cursor = next.max(cursor.next());
             }
         }
     }

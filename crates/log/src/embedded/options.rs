@@ -26,6 +26,8 @@ pub(super) const RETENTION_BATCHES: usize = 10_000;
 pub(super) const COMPACTION_KEYS: usize = 256 * 1024;
 /// Faults that are remembered one by one.
 pub(super) const MAX_FAULTS: usize = 1000;
+/// The widest gap that damage can leave before an append: what lies in it is noted as dead.
+pub(super) const MAX_GAP: u64 = 1 << 32;
 /// Entries of one log that a pass reads at once, in bytes.
 pub(super) const SCAN_READ_BYTES: usize = 1024 * 1024;
 

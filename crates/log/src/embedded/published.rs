@@ -10,7 +10,7 @@ use super::frame::{AppendOp, Op};
 use super::locations::Location;
 use super::log_data::LogData;
 use super::number_map::NumberMap;
-use super::options::MAX_FAULTS;
+use super::options::{MAX_FAULTS, MAX_GAP};
 use super::recent::Recent;
 use super::segment::Segment;
 use crate::Fault;
@@ -96,6 +96,13 @@ impl Published {
 
     fn append(&mut self, op: &AppendOp, payload: &Payload) {
         let Some(data) = self.logs.get_mut(&op.log) else { return };
+        let gap = op.base.saturating_sub(data.end);
+        if gap > MAX_GAP {
+            let place = format!("log {} at offset {}", op.log, data.end);
+            let what = format!("an append skips {gap} offsets, more than can be lost");
+            self.add_fault(Fault { place, what, logs: vec![op.log] });
+            return;
+        }
         data.append(op, payload.max_ts);
         if data.config.volatile {
             if let Some(batch) = payload.batch.clone() {

@@ -4,13 +4,13 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use types::{LogId, Offset, Timestamp};
 
 use super::core::Core;
 use super::locations::Location;
 use super::log_data::{Extent, LogData};
 use super::segment::{self, EntryFault, Segment, SegmentCursor, SegmentEntry};
+use super::stored::{BatchFault, parse, read_located, spanning};
 use super::wal::WalFile;
 use crate::batch::RecordBatch;
 use crate::{Entry, Fault, Live, ReadError, ReadLimit};
@@ -38,6 +38,24 @@ enum Source {
     Wal(Arc<WalFile>, Location),
     /// The file is no longer in use: the batch has moved since.
     Moved,
+}
+
+/// A place that cannot be read.
+pub(super) struct Unreadable {
+    pub(super) error: ReadError,
+    /// Where what is behind it may begin; beyond the place itself.
+    pub(super) next: Offset,
+}
+
+impl Unreadable {
+    fn new(error: ReadError, next: u64) -> Self {
+        Self { error, next: Offset(next) }
+    }
+
+    /// Not a place, but the whole log.
+    fn whole(error: ReadError) -> Self {
+        Self::new(error, u64::MAX)
+    }
 }
 
 /// What was found in a segment.
@@ -70,6 +88,12 @@ impl Answer {
 
 impl Core {
     pub(super) fn read(&self, log: LogId, from: Offset, limit: ReadLimit) -> Result<Vec<Entry>, ReadError> {
+        self.read_or_skip(log, from, limit).map_err(|unreadable| unreadable.error)
+    }
+
+    /// As [`Core::read`], and says where to go on behind what cannot be read: damage may claim any number of offsets, so nobody should try
+    /// each of them.
+    pub(super) fn read_or_skip(&self, log: LogId, from: Offset, limit: ReadLimit) -> Result<Vec<Entry>, Unreadable> {
         let mut answer = Answer { limit, bytes: 0, records: 0, entries: Vec::new() };
         let mut cursor = from.0;
         while !answer.is_full() {
@@ -89,9 +113,9 @@ impl Core {
     }
 
     /// Finds out, under the lock, where the next batches are. Reads nothing.
-    fn plan(&self, log: LogId, cursor: u64, answer: &Answer) -> Result<Step, ReadError> {
+    fn plan(&self, log: LogId, cursor: u64, answer: &Answer) -> Result<Step, Unreadable> {
         let published = self.published.read();
-        let data = published.logs.get(&log).ok_or(ReadError::NoSuchLog(log))?;
+        let data = published.logs.get(&log).ok_or_else(|| Unreadable::whole(ReadError::NoSuchLog(log)))?;
         let window = data.start.max(cursor)..data.end.min(answer.limit.before.0);
         if window.is_empty() {
             return Ok(Step::End);
@@ -105,7 +129,8 @@ impl Core {
             }
             let damage = data.damage.clone().unwrap_or_default();
             let place = segment::path_of(extent.segment).display().to_string();
-            return Err(ReadError::Damaged { log, offset: Offset(extent.base.max(cursor)), place, what: damage });
+            let error = ReadError::Damaged { log, offset: Offset(extent.base.max(cursor)), place, what: damage };
+            return Err(Unreadable::new(error, extent.end));
         }
         let (mut bytes, mut records) = (answer.bytes, answer.records);
         let mut batches = Vec::new();
@@ -144,7 +169,7 @@ impl Core {
     }
 
     /// Reads planned batches. Gives the offset to go on from; `None` if a batch has moved meanwhile.
-    fn read_batches(&self, log: LogId, batches: Vec<Planned>, answer: &mut Answer) -> Result<Option<u64>, ReadError> {
+    fn read_batches(&self, log: LogId, batches: Vec<Planned>, answer: &mut Answer) -> Result<Option<u64>, Unreadable> {
         let mut next = None;
         for planned in batches {
             let batch = match planned.source {
@@ -157,8 +182,10 @@ impl Core {
                     if file.seq() != at.seq {
                         return Ok(next);
                     }
+                    let read = read.and_then(|batch| spanning(batch, at.count, &planned.live));
                     read.map_err(|fault| {
-                        self.refuse_damaged(log, Offset(at.base), &file.path(), u64::from(at.pos), fault)
+                        let error = self.refuse_damaged(log, Offset(at.base), &file.path(), u64::from(at.pos), fault);
+                        Unreadable::new(error, at.end())
                     })?
                 }
             };
@@ -176,13 +203,13 @@ impl Core {
         extent: &Extent,
         cursor: u64,
         answer: &mut Answer,
-    ) -> Result<Option<u64>, ReadError> {
+    ) -> Result<Option<u64>, Unreadable> {
         let path = segment::path_of(segment.id);
         let open = match self.indexes.get(self.disk.as_ref(), segment) {
             Ok(open) => open,
             // It was rewritten or dropped since it was looked up.
             Err(_) if !self.published.read().segments.contains_key(&segment.id) => return Ok(None),
-            Err(error) => return Err(ReadError::Io { log, error: error.to_string() }),
+            Err(error) => return Err(Unreadable::whole(ReadError::Io { log, error: error.to_string() })),
         };
         let mut entries = SegmentCursor::new(open.file.clone(), log, open.index.seek(extent, cursor), extent);
         let mut next = cursor;
@@ -190,16 +217,21 @@ impl Core {
             let entry = match entries.next() {
                 Ok(Some(entry)) => entry,
                 Ok(None) => return Ok(Some(extent.end.max(cursor))),
-                Err(fault) => return Err(self.refuse_entry(log, Offset(next), &path, fault)),
+                Err(fault) => {
+                    let error = self.refuse_entry(log, Offset(next), &path, fault);
+                    return Err(Unreadable::new(error, open.index.step_after(extent, next)));
+                }
             };
             let end = entry.base + u64::from(entry.count);
             if end <= cursor {
                 continue;
             }
-            let found = self.live_now(log, &entry, cursor, answer.limit.before.0)?;
+            let found = self.live_now(log, &entry, cursor, answer.limit.before.0).map_err(Unreadable::whole)?;
             if let Some((live, records)) = found {
-                let batch = parse(entry.batch)
-                    .map_err(|fault| self.refuse_damaged(log, Offset(entry.base), &path, entry.pos, fault))?;
+                let batch =
+                    parse(entry.batch).and_then(|batch| spanning(batch, entry.count, &live)).map_err(|fault| {
+                        Unreadable::new(self.refuse_damaged(log, Offset(entry.base), &path, entry.pos, fault), end)
+                    })?;
                 answer.push(entry.base, batch, live, records);
             } else if entry.base >= answer.limit.before.0 {
                 return Ok(Some(entry.base));
@@ -311,31 +343,6 @@ impl Core {
 /// File and byte, for people.
 pub(super) fn place_of(path: &Path, pos: u64) -> String {
     format!("{} at byte {pos}", path.display())
-}
-
-/// Why a batch cannot be had.
-#[derive(Debug)]
-pub(super) enum BatchFault {
-    Damaged(String),
-    Io(String),
-}
-
-/// A whole batch from its bytes, its checksum verified.
-pub(super) fn parse(bytes: Bytes) -> Result<RecordBatch, BatchFault> {
-    match RecordBatch::parse(bytes) {
-        Ok((batch, rest)) if rest.is_empty() => Ok(batch),
-        Ok(_) => Err(BatchFault::Damaged("the batch is shorter than its entry".to_owned())),
-        Err(error) => Err(BatchFault::Damaged(error.to_string())),
-    }
-}
-
-/// Reads a batch from a write-ahead file.
-pub(super) fn read_located(file: &WalFile, at: &Location) -> Result<RecordBatch, BatchFault> {
-    match segment::read_exact(file.file.as_ref(), u64::from(at.pos), at.len as usize) {
-        Ok(bytes) => parse(Bytes::from(bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(BatchFault::Damaged(error.to_string())),
-        Err(error) => Err(BatchFault::Io(error.to_string())),
-    }
 }
 
 /// The extent that holds this offset, or the first after it.

@@ -56,7 +56,7 @@ pub(super) fn recover(disk: &dyn Disk, recent_bytes: u64) -> Result<Recovered, S
     let mut oddities = Vec::new();
     let mut end = Position { seq: published.oldest_seq.saturating_sub(1), pos: 0, round: 0 };
     let mut seq = published.oldest_seq;
-    while let Some((file, is_sound)) = take_file(&mut files, seq, &progress)? {
+    while let Some((file, is_sound)) = take_file(&mut files, seq, &mut progress)? {
         let place = wal::path_of(file.number);
         if !is_sound {
             published.add_fault(unknown_damage(place_of(&place, 0), "the file's header is damaged"));
@@ -83,8 +83,9 @@ pub(super) fn recover(disk: &dyn Disk, recent_bytes: u64) -> Result<Recovered, S
         mark_lost_places(&mut published, place, &what);
     }
     published.spread_damage();
-    published.position = Position { round: end.round.max(known.round), ..end };
-    let boot = boot.max(progress.boot);
+    let shown = progress.shown;
+    published.position = Position { round: end.round.max(known.round).max(shown.round), ..end };
+    let boot = boot.max(progress.boot).max(shown.boot);
     let active_bytes = in_use.last().map_or(0, |(_, file)| file.whole_len());
     let in_use = in_use.into_iter().map(|(seq, found)| found.into_file(seq)).collect();
     let free = files.into_iter().map(|found| found.into_file(0)).collect();

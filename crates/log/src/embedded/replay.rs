@@ -9,7 +9,7 @@ use super::frame::{AppendOp, FRAME_ALIGN, FrameHeader, Op};
 use super::log_data::LogData;
 use super::published::{Payload, Position, Published};
 use super::read::place_of;
-use super::scan::{FrameScan, Scanned};
+use super::scan::{FrameScan, Scanned, Shown};
 use super::wal::{self, FILE_HEADER_BYTES};
 use crate::Fault;
 
@@ -21,13 +21,14 @@ pub(super) struct Progress {
     /// Whether the last frame ended its round.
     pub(super) is_complete: bool,
     pub(super) boot: u32,
+    pub(super) shown: Shown,
     /// Where frames are damaged before the checkpoint's place: batches may be missing that it counts.
     pub(super) lost_places: Option<(String, String)>,
 }
 
 impl Progress {
     pub(super) fn new(known: Position) -> Self {
-        Self { known, round: 0, is_complete: true, boot: 0, lost_places: None }
+        Self { known, round: 0, is_complete: true, boot: 0, shown: Shown::default(), lost_places: None }
     }
 
     /// Whether the checkpoint's place lies behind this one.
@@ -71,7 +72,10 @@ impl<'a> Replay<'a> {
             let is_beyond = self.known_end.is_some_and(|end| scan.pos() > end);
             let lost = match &scanned {
                 Scanned::Frame(frame) if frame.is_sound && !is_beyond => None,
-                Scanned::Frame(frame) => Some(frame.header.round),
+                Scanned::Frame(frame) => {
+                    progress.shown.boot = progress.shown.boot.max(frame.header.boot);
+                    Some(frame.header.round)
+                }
                 Scanned::Invalid => Some(progress.next_round()),
             };
             if let Some(lost) = lost
@@ -97,12 +101,12 @@ impl<'a> Replay<'a> {
 
     /// Whether anything shows that what should stand here was confirmed, or might have been in a file that was cut. Otherwise it is a torn
     /// tail.
-    fn is_damage(&self, pos: u64, lost: u64, progress: &Progress) -> io::Result<bool> {
+    fn is_damage(&self, pos: u64, lost: u64, progress: &mut Progress) -> io::Result<bool> {
         let must_go_on = progress.knows(self.seq, pos) || self.known_end.is_some() || self.seq < progress.known.seq;
         Ok(must_go_on
             || (self.file.is_cut() && self.file.scan(self.seq, pos).may_begin(lost, progress.boot)?)
-            || self.file.scan(self.seq, pos + FRAME_ALIGN).find_evidence(lost, progress.boot)?
-            || evidence_elsewhere(self.others, self.seq + 1, lost, progress.boot)?)
+            || self.file.scan(self.seq, pos + FRAME_ALIGN).find_evidence(lost, progress.boot, &mut progress.shown)?
+            || evidence_elsewhere(self.others, self.seq + 1, lost, progress)?)
     }
 
     fn report_payload(&self, pos: u64, ops: &[Op], is_known: bool, published: &mut Published) {
@@ -126,7 +130,8 @@ impl<'a> Replay<'a> {
         let known_place = (is_known && self.seq == progress.known.seq).then_some(progress.known.pos);
         let bound = known_place.or(self.known_end);
         let behind = self.file.scan(self.seq, pos + FRAME_ALIGN);
-        let next = behind.find_frame(progress.next_round(), progress.boot)?;
+        let first = progress.next_round();
+        let next = behind.find_frame(first, progress.boot)?;
         let next = next.filter(|next| bound.is_none_or(|end| *next < end));
         let until = next.or(bound).unwrap_or(self.file.whole_len()).max(pos);
         let (place, what) = self.describe(pos, until);
@@ -141,8 +146,8 @@ impl<'a> Replay<'a> {
             progress.round = progress.round.max(progress.known.round);
             return Ok(Ok(self.file.scan(self.seq, until)));
         }
-        // The frame found may be of the same round or of any later one.
-        progress.round = progress.round.saturating_sub(1);
+        // The frame found may be of the round that was lost or of any later one.
+        progress.round = first.saturating_sub(1);
         if next.is_none() {
             return Ok(Err(until));
         }

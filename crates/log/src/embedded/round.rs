@@ -13,8 +13,8 @@ use super::published::Payload;
 pub(super) struct Encoded {
     /// Payloads that are not copied: each stands in the buffer before this byte.
     pub(super) large: Vec<(usize, Bytes)>,
-    /// The payloads' places of each commit.
-    pub(super) payloads: Vec<Vec<Payload>>,
+    /// The payloads' places, of all commits one after the other.
+    pub(super) payloads: Vec<Payload>,
     pub(super) bytes: u64,
 }
 
@@ -25,22 +25,20 @@ pub(super) fn encode_round(writer: &mut Writer, commits: &[Pending]) -> Encoded 
     if let Some(header) = &writer.header {
         writer.buffer.extend_from_slice(&header.encode());
     }
+    encoded.payloads.reserve(commits.iter().map(|commit| commit.payloads.len()).sum());
     let count = commits.iter().filter(|commit| commit.frame_bytes > 0).count();
     let mut index = 0;
     for commit in commits {
         let frame_pos = writer.pos + encoded.bytes;
         let mut at = frame_pos + (FRAME_HEADER_BYTES + commit.targets.len()) as u64;
-        let mut payloads: Vec<Payload> = commit
-            .payloads
-            .iter()
-            .map(|payload| Payload {
-                place: None,
-                max_ts: payload.batch.max_timestamp_ms(),
-                batch: Some(payload.batch.clone()),
-            })
-            .collect();
+        let first = encoded.payloads.len();
+        encoded.payloads.extend(commit.payloads.iter().map(|payload| Payload {
+            place: None,
+            max_ts: payload.batch.max_timestamp_ms(),
+            batch: Some(payload.batch.clone()),
+        }));
         if commit.frame_bytes > 0 {
-            let on_disk = || commit.on_disk.iter().filter_map(|index| commit.payloads.get(*index as usize));
+            let on_disk = || commit.on_disk().filter_map(|index| commit.payloads.get(index));
             index += 1;
             let header = FrameHeader {
                 seq: writer.seq,
@@ -55,10 +53,10 @@ pub(super) fn encode_round(writer: &mut Writer, commits: &[Pending]) -> Encoded 
                 last_of_round: index as usize == count,
             };
             header.encode(&commit.targets, &mut writer.buffer);
-            for number in &commit.on_disk {
-                let Some(payload) = commit.payloads.get(*number as usize) else { continue };
+            for number in commit.on_disk() {
+                let Some(payload) = commit.payloads.get(number) else { continue };
                 let len = payload.bytes.len() as u64;
-                if let Some(placed) = payloads.get_mut(*number as usize) {
+                if let Some(placed) = encoded.payloads.get_mut(first + number) {
                     placed.place = Some((writer.seq, narrow(at), narrow(len)));
                 }
                 at += len;
@@ -72,7 +70,6 @@ pub(super) fn encode_round(writer: &mut Writer, commits: &[Pending]) -> Encoded 
             writer.buffer.resize(writer.buffer.len() + usize::try_from(padding).unwrap_or(0), 0);
             encoded.bytes += commit.frame_bytes;
         }
-        encoded.payloads.push(payloads);
     }
     encoded
 }

@@ -11,6 +11,18 @@ use crate::batch::BatchHeader;
 /// Read at once.
 const READ_BYTES: usize = 1024 * 1024;
 
+/// What readable headers show of rounds and starts whose frames cannot be read any more.
+///
+/// IMPORTANT: a start goes on behind all of it. Its own frame is written over some of these headers, and must then show as much, or
+/// the next start would take for a torn tail what this one told as damage, or the other way round.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Shown {
+    /// The last round that must have been synced though it is lost.
+    pub(super) round: u64,
+    /// The newest start that wrote any of it.
+    pub(super) boot: u32,
+}
+
 /// What stands at a place of a file.
 pub(super) enum Scanned {
     Frame(Box<Frame>),
@@ -128,8 +140,16 @@ impl<'a> FrameScan<'a> {
     }
 
     /// Searches from the current place on for a frame that was written when the round `lost` was already synced.
-    pub(super) fn find_evidence(self, lost: u64, boot: u32) -> io::Result<bool> {
-        Ok(self.find(|header| header.boot >= boot && header.synced >= lost)?.is_some())
+    pub(super) fn find_evidence(self, lost: u64, boot: u32, shown: &mut Shown) -> io::Result<bool> {
+        let is_wanted = |header: &FrameHeader| {
+            shown.boot = shown.boot.max(header.boot);
+            header.boot >= boot && header.synced >= lost
+        };
+        let is_there = self.find(is_wanted)?.is_some();
+        if is_there {
+            shown.round = shown.round.max(lost);
+        }
+        Ok(is_there)
     }
 
     /// Searches from the current place on for a frame of this round or a later one.
@@ -137,7 +157,7 @@ impl<'a> FrameScan<'a> {
         self.find(|header| header.boot >= boot && header.round >= round)
     }
 
-    fn find(mut self, is_wanted: impl Fn(&FrameHeader) -> bool) -> io::Result<Option<u64>> {
+    fn find(mut self, mut is_wanted: impl FnMut(&FrameHeader) -> bool) -> io::Result<Option<u64>> {
         let mut at = self.pos;
         while at + FRAME_HEADER_BYTES as u64 <= self.len {
             // What is at hand is searched first: a file of many old frames would be read once for each of them otherwise.

@@ -62,6 +62,13 @@ impl SegmentIndex {
         after.checked_sub(1).and_then(|at| steps.get(at)).map_or(extent.pos, |step| step.pos)
     }
 
+    /// The first offset behind this one where an entry is known to begin, or the extent's end.
+    pub(super) fn step_after(&self, extent: &Extent, offset: u64) -> u64 {
+        let steps = self.steps(extent);
+        let after = steps.partition_point(|step| step.base <= offset);
+        steps.get(after).map_or(extent.end, |step| step.base)
+    }
+
     pub(super) fn steps(&self, extent: &Extent) -> &[IndexStep] {
         let found = self.extents.binary_search_by_key(&extent.pos, |(_, extent, _)| extent.pos).ok();
         found.and_then(|at| self.extents.get(at)).map_or(&[], |(_, _, steps)| steps)

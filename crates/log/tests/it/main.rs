@@ -9,3 +9,4 @@ mod fixtures;
 mod memory;
 mod offline;
 mod suite;
+mod unknown_damage;
