@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use broker::queue::Settle;
-use broker::{PublishTo, Receipt};
+use broker::{ChannelGuard, PublishTo, Receipt};
 use bytes::{Bytes, BytesMut};
 use types::Message;
 
@@ -12,11 +13,16 @@ use crate::codec::method::Publish;
 use crate::codec::properties::Properties;
 use crate::fault::Fault;
 use crate::limits::{MAX_TRANSACTION, MAX_TRANSACTION_BYTES};
+use crate::registry::ChannelEntry;
 use crate::unsettled::{ConsumerKey, Unsettled, Window};
 
 /// A channel.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Channel {
+    /// What those see who look after channels.
+    pub(crate) entry: Option<ChannelEntry>,
+    /// The channel's place among those of its user.
+    pub(crate) _place: Option<ChannelGuard>,
     /// Tells it from an earlier channel of the same number.
     pub(crate) id: u64,
     /// It was closed by us, and the client has not said that it knows.
@@ -35,6 +41,31 @@ pub(crate) struct Channel {
     pub(crate) unsettled: Window,
     /// The queue that was declared last, which an empty name stands for.
     pub(crate) last_queue: String,
+}
+
+impl Channel {
+    /// A consumer has left; its number.
+    pub(crate) fn forget_consumer(&mut self, tag: &str) -> Option<ConsumerKey> {
+        if let Some(entry) = &self.entry {
+            entry.remove_consumer(tag);
+        }
+        self.consumers.remove(tag)
+    }
+
+    /// Shows what has changed to those who look after channels.
+    pub(crate) fn show(&self) {
+        let Some(entry) = &self.entry else { return };
+        entry.unacknowledged.store(self.unsettled.len() as u64, Ordering::Relaxed);
+        entry.prefetch.store(self.prefetch.into(), Ordering::Relaxed);
+        entry.global_prefetch.store(self.global_prefetch.into(), Ordering::Relaxed);
+        entry.confirm.store(matches!(self.mode, Mode::Confirm { .. }), Ordering::Relaxed);
+        let uncommitted = match &self.mode {
+            Mode::Transaction(transaction) => Some(transaction.publishes.len() as u64),
+            _ => None,
+        };
+        entry.transactional.store(uncommitted.is_some(), Ordering::Relaxed);
+        entry.uncommitted.store(uncommitted.unwrap_or_default(), Ordering::Relaxed);
+    }
 }
 
 /// What a channel does with what is published on it.

@@ -175,11 +175,15 @@ impl Entry {
     }
 
     /// Waits until somebody asks for the connection's end; gives the reason.
-    pub(crate) async fn closing(&self) -> String {
+    pub(crate) fn closing(&self) -> impl Future<Output = String> + Send + use<> {
         let mut close = self.connection.close.subscribe();
-        // The sender lives as long as this entry does.
-        let asked = close.wait_for(Option::is_some).await.map(|reason| (*reason).clone());
-        asked.ok().flatten().unwrap_or_default()
+        async move {
+            match close.wait_for(Option::is_some).await.map(|reason| (*reason).clone()) {
+                Ok(reason) => reason.unwrap_or_default(),
+                // The entry is gone, and with it whoever could ask.
+                Err(_) => std::future::pending().await,
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use broker::Broker;
 use net::{Drain, Listener};
 
 use crate::app::{AmqpOptions, App};
-use crate::connection;
+use crate::connection::{self, Ends};
 
 /// The application protocols that a TLS listener offers: AMQP has none.
 pub const ALPN: &[&[u8]] = &[];
@@ -27,11 +27,11 @@ impl Amqp {
 
 /// Serves until the drain begins; connections are closed then.
 pub async fn serve(listener: Listener, amqp: Amqp, drain: Drain) {
-    let connections = drain.clone();
+    let (connections, local) = (drain.clone(), listener.local_addr());
     listener
         .run(drain, move |socket, peer| {
             let (app, drain) = (amqp.app.clone(), connections.clone());
-            async move { connection::serve(app, socket, peer, drain).await }
+            async move { connection::serve(app, socket, Ends { peer, local }, drain).await }
         })
         .await;
 }

@@ -42,11 +42,4 @@ impl Confirms {
             out.confirm(channel, last, count > 1, true);
         }
     }
-
-    /// The channel is closed: it hears no more.
-    pub(super) fn forget(&mut self, channel: u16) {
-        if self.waiting.as_ref().is_some_and(|waiting| waiting.channel == channel) {
-            self.waiting = None;
-        }
-    }
 }

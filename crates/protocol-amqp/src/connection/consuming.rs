@@ -19,6 +19,7 @@ use crate::entities::queue::{self, Found, QueueType};
 use crate::fault::Fault;
 use crate::flags::Flag;
 use crate::limits::MAX_CONSUMERS;
+use crate::registry;
 use crate::stream::{self, StreamReader};
 
 /// A consumer's place among a queue's.
@@ -82,6 +83,17 @@ impl Open {
         };
         if let Some(channel) = self.channels.get_mut(&number) {
             channel.consumers.insert(Arc::clone(&tag), key);
+            if let Some(entry) = &channel.entry {
+                entry.put_consumer(registry::Consumer {
+                    tag: tag.to_string(),
+                    queue: name,
+                    ack_required: !consume.no_ack,
+                    exclusive: consume.exclusive,
+                    prefetch: prefetch.into(),
+                    arguments,
+                    active: true,
+                });
+            }
         }
         self.consumers.insert(key, consumer);
         if !consume.nowait {

@@ -122,6 +122,7 @@ impl Open {
                     for item in items {
                         hand_out(*key, consumer, channel, item, since, &mut self.wire.out);
                     }
+                    channel.show();
                 }
                 Poll::Ready(Err(end)) => over.push((*key, end)),
             }
@@ -140,7 +141,7 @@ impl Open {
             Over::Gone => {
                 let Some(consumer) = self.consumers.remove(&key) else { return };
                 if let Some(channel) = self.channels.get_mut(&number) {
-                    channel.consumers.remove(&consumer.tag);
+                    channel.forget_consumer(&consumer.tag);
                 }
                 if self.terms.cancel_notify && !consumer.cancelled {
                     let cancel = basic::Cancel { consumer_tag: (&*consumer.tag).into(), nowait: true };

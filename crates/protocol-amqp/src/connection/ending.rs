@@ -1,5 +1,6 @@
 //! The ends of channels and connections.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use amq_protocol::protocol::{AMQPClass, channel, connection};
@@ -71,6 +72,7 @@ impl Open {
 
     /// `connection.blocked` and `connection.unblocked`.
     pub(super) fn tell_blocked(&mut self, blocked: bool) {
+        self.entry.blocked.store(blocked, Ordering::Relaxed);
         if !self.terms.blocked_notify || self.state != State::Open {
             return;
         }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use amq_protocol::protocol::AMQPClass;
 use amq_protocol::protocol::connection::{AMQPMethod, OpenOk, Start, StartOk, Tune, TuneOk};
 use amq_protocol::types::{AMQPValue, FieldTable, LongString};
-use broker::{AccessError, Credentials, Principal, Session};
+use broker::{AccessError, ConnectionGuard, Credentials, Principal, QuotaError, Session};
 use bytes::Bytes;
-use net::PeerInfo;
 use types::{Headers, Value};
 
+use super::Ends;
 use super::wire::{Lost, Wire};
 use crate::app::App;
 use crate::codec::frame::Kind;
@@ -21,7 +21,6 @@ use crate::fault::Fault;
 use crate::limits::{CHANNEL_MAX, FRAME_MAX, FRAME_MIN, REFUSED_LOGIN_PAUSE};
 
 /// What client and broker agreed on.
-#[derive(Clone, Debug)]
 pub(crate) struct Terms {
     pub(crate) channel_max: u16,
     /// How often each side says something, at least; `None` if neither has to.
@@ -34,7 +33,11 @@ pub(crate) struct Terms {
     /// The user's name, as messages may claim it.
     pub(crate) user: String,
     pub(crate) mechanism: &'static str,
-    pub(crate) peer: PeerInfo,
+    pub(crate) frame_max: u32,
+    pub(crate) heartbeat_s: u16,
+    pub(crate) ends: Ends,
+    /// The connection's place among those of its user and vhost.
+    pub(crate) place: ConnectionGuard,
 }
 
 /// How a handshake ended early.
@@ -64,8 +67,9 @@ const GUEST: &str = "guest";
 ///
 /// # Errors
 /// See [`Refused`].
-pub(crate) async fn run(wire: &mut Wire, app: &App, peer: &PeerInfo) -> Result<(Session, Terms), Refused> {
+pub(crate) async fn run(wire: &mut Wire, app: &App, ends: &Ends) -> Result<(Session, Terms), Refused> {
     header(wire).await?;
+    let peer = &ends.peer;
     let certificate = peer.client_cn.is_some();
     wire.out.method(0, class(AMQPMethod::Start(start(certificate))));
     wire.flush().await?;
@@ -91,6 +95,10 @@ pub(crate) async fn run(wire: &mut Wire, app: &App, peer: &PeerInfo) -> Result<(
     let AMQPMethod::Open(open) = next(wire).await? else { return Err(out_of_turn("connection.open").into()) };
     let name = open.virtual_host.as_str();
     let session = session(app, &principal, name, &user)?;
+    let place = session.connection_guard().map_err(|error| match error {
+        QuotaError::Access(error) => Fault::from(error),
+        full => Fault::not_allowed(format_args!("access to vhost '{name}' refused for user '{user}': {full}")),
+    })?;
     ensure_predeclared(&session).await?;
     wire.out.method(0, class(AMQPMethod::OpenOk(OpenOk {})));
     wire.flush().await?;
@@ -102,7 +110,10 @@ pub(crate) async fn run(wire: &mut Wire, app: &App, peer: &PeerInfo) -> Result<(
         client_properties,
         user,
         mechanism,
-        peer: peer.clone(),
+        frame_max: tuned.frame_max,
+        heartbeat_s: tuned.heartbeat,
+        ends: ends.clone(),
+        place,
     };
     Ok((session, terms))
 }
@@ -205,7 +216,7 @@ fn capability(properties: &Headers, name: &str) -> bool {
     }
 }
 
-async fn login(app: &App, peer: &PeerInfo, start: &StartOk) -> Result<(Principal, String, &'static str), Fault> {
+async fn login(app: &App, peer: &net::PeerInfo, start: &StartOk) -> Result<(Principal, String, &'static str), Fault> {
     let response = start.response.as_bytes();
     let (mechanism, user, password) = match start.mechanism.as_str() {
         "PLAIN" => {

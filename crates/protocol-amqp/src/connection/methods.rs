@@ -10,6 +10,15 @@ use crate::fault::Fault;
 impl Open {
     /// Handles a method.
     pub(super) fn method(&mut self, number: u16, method: Method) -> Result<(), Fault> {
+        let is_other = matches!(method, Method::Other(_));
+        let end = self.method_now(number, method);
+        if is_other && let Some(channel) = self.channels.get(&number) {
+            channel.show();
+        }
+        end
+    }
+
+    fn method_now(&mut self, number: u16, method: Method) -> Result<(), Fault> {
         if self.state != State::Open {
             // We said that we close: nothing counts any more but the end.
             if let Method::Other(AMQPClass::Connection(method)) = method {
@@ -115,7 +124,10 @@ impl Open {
         }
         let id = self.next_channel;
         self.next_channel += 1;
-        self.channels.insert(number, Channel { id, ..Channel::default() });
+        let place = self.terms.place.channel().map_err(|full| Fault::not_allowed(&full))?;
+        let entry = self.entry.open_channel(number);
+        let channel = Channel { id, entry: Some(entry), _place: Some(place), ..Channel::default() };
+        self.channels.insert(number, channel);
         self.send(number, AMQPClass::Channel(channel::AMQPMethod::OpenOk(channel::OpenOk {})));
         Ok(())
     }

@@ -20,8 +20,10 @@ mod wire;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use amq_protocol::protocol::AMQPClass;
@@ -42,18 +44,28 @@ use crate::app::App;
 use crate::channel::Channel;
 use crate::codec::frame::Kind;
 use crate::codec::method;
+use crate::entities::vhost::vhost;
 use crate::fault::{Fault, Scope};
 use crate::limits::{FRAMES_A_TURN, HANDSHAKE_TIMEOUT, MAX_SETTLING};
+use crate::registry::{Entry, Identity};
 use crate::targets::Targets;
 use crate::unsettled::ConsumerKey;
 
 pub(crate) use self::delivering::Item;
 
+/// Whom a connection is between.
+#[derive(Clone, Debug)]
+pub(crate) struct Ends {
+    pub(crate) peer: PeerInfo,
+    /// Where the listener is.
+    pub(crate) local: SocketAddr,
+}
+
 /// Serves one connection to its end.
-pub(crate) async fn serve(app: App, socket: Connection, peer: PeerInfo, drain: Drain) {
-    let addr = peer.addr;
+pub(crate) async fn serve(app: App, socket: Connection, ends: Ends, drain: Drain) {
+    let addr = ends.peer.addr;
     let mut wire = Wire::new(socket);
-    let made = timeout(HANDSHAKE_TIMEOUT, handshake::run(&mut wire, &app, &peer)).await;
+    let made = timeout(HANDSHAKE_TIMEOUT, handshake::run(&mut wire, &app, &ends)).await;
     let (session, terms) = match made {
         Ok(Ok(made)) => made,
         Ok(Err(refused)) => {
@@ -101,6 +113,10 @@ struct Open {
     /// Bytes of bodies that have not come in whole.
     partial_bytes: usize,
     timers: Timers,
+    /// What those see who look after connections.
+    entry: Entry,
+    /// Somebody who looks after connections wants this one closed.
+    unwanted: Pin<Box<dyn Future<Output = String> + Send>>,
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
@@ -118,7 +134,23 @@ impl Open {
     fn new(app: App, session: Session, terms: Terms, wire: Wire, drain: Drain) -> Self {
         let internal = session.broker().internal_session(session.namespace());
         let internal = internal.map_or_else(|| session.clone(), |internal| internal.with_owner_of(&session));
+        let entry = app.options.registry.enter(Identity {
+            number: app.next.fetch_add(1, Ordering::Relaxed),
+            user: terms.user.clone(),
+            vhost: vhost(session.namespace()).to_owned(),
+            peer: terms.ends.peer.addr,
+            local: terms.ends.local,
+            tls: terms.ends.peer.tls,
+            mechanism: terms.mechanism.to_owned(),
+            client_properties: terms.client_properties.clone(),
+            channel_max: terms.channel_max,
+            frame_max: terms.frame_max,
+            heartbeat_s: terms.heartbeat_s,
+            connected_at: app.options.clock.now().wall,
+        });
         Self {
+            unwanted: Box::pin(entry.closing()),
+            entry,
             timers: Timers::new(&terms, &app.options),
             internal,
             app,
@@ -148,6 +180,11 @@ impl Open {
         if self.state == State::Open && self.draining.as_mut().poll(context).is_ready() {
             self.close(&Fault::connection_forced("broker forced connection closure with reason 'shutdown'"));
         }
+        if self.state == State::Open
+            && let Poll::Ready(reason) = self.unwanted.as_mut().poll(context)
+        {
+            self.close(&Fault::connection_forced(reason));
+        }
         if let Poll::Ready(end) = self.poll_timers(context) {
             return Poll::Ready(end);
         }
@@ -170,6 +207,8 @@ impl Open {
             // Room was made for deliveries that waited for it.
             goes_on |= self.wire.out.len() < before && self.has_raised();
             if !goes_on {
+                self.entry.sent_bytes.store(self.wire.written, Ordering::Relaxed);
+                self.entry.received_bytes.store(self.wire.read, Ordering::Relaxed);
                 return Poll::Pending;
             }
         }

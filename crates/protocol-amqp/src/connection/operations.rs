@@ -150,7 +150,7 @@ impl Open {
             AMQPClass::Connection(connection::AMQPMethod::UpdateSecret(update)) => {
                 let password = String::from_utf8_lossy(update.new_secret.as_bytes()).into_owned();
                 let credentials = Credentials::Password { user: self.terms.user.clone(), password };
-                let peer = self.terms.peer.addr.ip();
+                let peer = self.terms.ends.peer.addr.ip();
                 Box::pin(async move {
                     match session.broker().login(credentials, Some(peer)).await {
                         Ok(_) => Ok(Reply::Send(AMQPClass::Connection(connection::AMQPMethod::UpdateSecretOk(
@@ -214,7 +214,7 @@ impl Open {
             consumer_tag: cancel.consumer_tag.clone(),
         }));
         let reply = if cancel.nowait { Reply::Nothing } else { Reply::Send(ok) };
-        let key = self.channels.get_mut(&number)?.consumers.remove(cancel.consumer_tag.as_str());
+        let key = self.channels.get_mut(&number)?.forget_consumer(cancel.consumer_tag.as_str());
         let Some(mut consumer) = key.and_then(|key| self.consumers.remove(&key)) else {
             return Some(Box::pin(std::future::ready(Ok(reply))));
         };

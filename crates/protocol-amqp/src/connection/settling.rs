@@ -68,6 +68,7 @@ impl Open {
             let entry = channel.unsettled.take(settle.tag).ok_or_else(|| unknown(settle.tag))?;
             taken.push((settle.tag, entry));
         }
+        channel.show();
         if let Mode::Transaction(transaction) = &mut channel.mode {
             for (tag, entry) in taken {
                 let how = how_of(settle.how, &entry);

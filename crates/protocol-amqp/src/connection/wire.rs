@@ -24,6 +24,8 @@ pub(crate) struct Wire {
     pub(crate) heard: Instant,
     /// Bytes written so far.
     pub(crate) written: u64,
+    /// Bytes read so far.
+    pub(crate) read: u64,
 }
 
 /// Why a connection ended without a word.
@@ -44,6 +46,7 @@ impl Wire {
             frame_max: FRAME_MAX,
             heard: Instant::now(),
             written: 0,
+            read: 0,
         }
     }
 
@@ -80,6 +83,7 @@ impl Wire {
         if read == 0 {
             return Poll::Ready(Err(Lost::Closed));
         }
+        self.read += read as u64;
         self.heard = Instant::now();
         Poll::Ready(Ok(()))
     }
