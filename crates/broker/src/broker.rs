@@ -431,7 +431,7 @@ impl Broker {
     /// Grows with each change of a definition. For what remembers definitions until they change.
     #[must_use]
     pub fn definitions_number(&self) -> u64 {
-        *self.shared.changes.borrow()
+        self.shared.change_number.load(Ordering::Acquire)
     }
 
     /// Waits until a definition changes after `seen`; gives the new number. For what follows definitions, such as push consumers.

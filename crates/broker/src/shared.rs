@@ -68,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) backups: Mutex<BackupHistory>,
     pub(crate) ids: IdMaker,
     pub(crate) changes: watch::Sender<u64>,
+    /// The same number, for those who look often.
+    pub(crate) change_number: AtomicU64,
     pub(crate) closed: AtomicBool,
     deferred: Mutex<Vec<Deferred>>,
     missing: Mutex<Vec<(EntityId, DeadLetterConfig)>>,
@@ -257,6 +259,7 @@ impl Shared {
             backups: Mutex::default(),
             ids: IdMaker::new(),
             changes: watch::Sender::new(0),
+            change_number: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             deferred: Mutex::default(),
             missing: Mutex::default(),
@@ -375,7 +378,10 @@ impl Shared {
 
     /// Tells those who follow definitions.
     pub(crate) fn changed(&self) {
-        self.changes.send_modify(|number| *number += 1);
+        self.changes.send_modify(|number| {
+            *number += 1;
+            self.change_number.store(*number, Ordering::Release);
+        });
     }
 
     /// How long [`Broker::tick`](crate::Broker::tick) may be left alone, at most.

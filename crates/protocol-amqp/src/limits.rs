@@ -17,7 +17,7 @@ pub(crate) const REFUSED_LOGIN_PAUSE: Duration = Duration::from_secs(1);
 /// How long is waited for `connection.close-ok` before the socket is closed.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes that are read from a socket at a time.
-pub(crate) const READ_BYTES: usize = 128 * 1024;
+pub(crate) const READ_BYTES: usize = 64 * 1024;
 /// Bytes of messages whose bodies have not come in whole, a connection.
 pub(crate) const MAX_PARTIAL_BYTES: usize = 64 * 1024 * 1024;
 /// Messages that are published in one call at most.

@@ -24,6 +24,9 @@ pub(crate) struct Targets {
     number: u64,
     exchanges: HashMap<Bytes, Route>,
     queues: HashMap<Bytes, Option<Arc<PublishTo>>>,
+    /// What was asked for last, which mostly is asked for next.
+    last_exchange: Option<(Bytes, Route)>,
+    last_queue: Option<(Bytes, Option<Arc<PublishTo>>)>,
     subject: Option<Arc<PublishTo>>,
 }
 
@@ -36,17 +39,23 @@ impl Targets {
         self.refresh(session);
         let text = std::str::from_utf8(name)
             .map_err(|_| Fault::not_found("an exchange's name is UTF-8; what was published to is not"))?;
+        // Permissions change without a definition.
+        Kind::Exchange.may(session, Action::Write, text)?;
+        if let Some((last, route)) = &self.last_exchange
+            && last == name
+        {
+            return Ok(route.clone());
+        }
         let route = match self.exchanges.get(name) {
             Some(route) => route.clone(),
             None => {
                 let route = exchange::route(session, text)?;
                 self.bounded();
                 self.exchanges.insert(Bytes::copy_from_slice(name), route.clone());
-                return Ok(route);
+                route
             }
         };
-        // Permissions change without a definition.
-        Kind::Exchange.may(session, Action::Write, text)?;
+        self.last_exchange = Some((Bytes::copy_from_slice(name), route.clone()));
         Ok(route)
     }
 
@@ -59,7 +68,13 @@ impl Targets {
             return Ok(Some(Arc::clone(self.subject.get_or_insert_with(|| Arc::new(PublishTo::Subject)))));
         }
         self.refresh(session);
-        if let Some(target) = self.queues.get(key) {
+        if let Some((last, target)) = &self.last_queue
+            && last == key
+        {
+            return Ok(target.clone());
+        }
+        if let Some((name, target)) = self.queues.get_key_value(key) {
+            self.last_queue = Some((name.clone(), target.clone()));
             return Ok(target.clone());
         }
         let target = match std::str::from_utf8(key) {
@@ -77,6 +92,7 @@ impl Targets {
             self.number = number;
             self.exchanges.clear();
             self.queues.clear();
+            (self.last_exchange, self.last_queue) = (None, None);
         }
     }
 

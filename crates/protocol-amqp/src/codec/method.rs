@@ -54,12 +54,11 @@ pub(crate) fn read(payload: &Bytes) -> Result<Method, Fault> {
         return Err(Fault::syntax_error("a method has no class and number"));
     };
     let (class, method) = (u16::from_be_bytes([c1, c0]), u16::from_be_bytes([m1, m0]));
-    let fields = payload.slice(4..);
     match (class, method) {
-        (BASIC, 40) => publish(fields).map(Method::Publish).ok_or_else(|| malformed("basic.publish")),
-        (BASIC, 80 | 90 | 120) => settle(method, fields).map(Method::Settle).ok_or_else(|| malformed("basic.ack")),
+        (BASIC, 40) => publish(payload).map(Method::Publish).ok_or_else(|| malformed("basic.publish")),
+        (BASIC, 80 | 90 | 120) => settle(method, payload.get(4..).unwrap_or_default()).map(Method::Settle).ok_or_else(|| malformed("basic.ack")),
         _ => {
-            check_tables(class, method, fields)?;
+            check_tables(class, method, payload.slice(4..))?;
             match parse_class(payload.as_ref()) {
                 Ok((rest, method)) if rest.is_empty() => Ok(Method::Other(method)),
                 _ if !is_known(class, method) => {
@@ -91,15 +90,23 @@ fn is_known(class: u16, method: u16) -> bool {
     }
 }
 
-fn publish(mut fields: Bytes) -> Option<Publish> {
-    fields.try_get_u16().ok()?;
-    let (exchange, routing_key) = (short(&mut fields)?, short(&mut fields)?);
-    let bits = fields.try_get_u8().ok()?;
-    let publish = Publish { exchange, routing_key, mandatory: bits & 1 != 0, immediate: bits & 2 != 0 };
-    fields.is_empty().then_some(publish)
+/// Behind class, number and a field that is not used any more come two short strings and an octet of bits.
+fn publish(payload: &Bytes) -> Option<Publish> {
+    let from = 7;
+    let exchange = from..from + usize::from(*payload.get(from - 1)?);
+    let from = exchange.end + 1;
+    let key = from..from + usize::from(*payload.get(from - 1)?);
+    let bits = *payload.get(key.end)?;
+    let publish = Publish {
+        exchange: payload.slice(exchange),
+        routing_key: payload.slice(key.clone()),
+        mandatory: bits & 1 != 0,
+        immediate: bits & 2 != 0,
+    };
+    (payload.len() == key.end + 1).then_some(publish)
 }
 
-fn settle(method: u16, mut fields: Bytes) -> Option<Settle> {
+fn settle(method: u16, mut fields: &[u8]) -> Option<Settle> {
     let tag = fields.try_get_u64().ok()?;
     let bits = fields.try_get_u8().ok()?;
     let lose = |requeue: bool| if requeue { How::Requeue } else { How::Drop };

@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use broker::access::Action;
 use broker::views::Published;
 use broker::{PublishError, PublishOptions, PublishTo, Publishes, Started, StorageError};
 use bytes::Bytes;
@@ -17,7 +16,6 @@ use crate::codec::method::Publish;
 use crate::codec::outbox::Content;
 use crate::codec::properties::Properties;
 use crate::entities::exchange::RouteTo;
-use crate::entities::names::Kind;
 use crate::fault::Fault;
 use crate::limits::{MAX_PUBLISHING, MAX_PUBLISHING_BYTES, RUN_BYTES, RUN_MESSAGES};
 use crate::message;
@@ -147,7 +145,6 @@ impl Open {
         let to = match route.to {
             RouteTo::Exchange(to) => vec![to],
             RouteTo::Default => {
-                Kind::Exchange.may(&self.session, Action::Write, "")?;
                 let mut to: Vec<Arc<PublishTo>> = Vec::with_capacity(1);
                 let also = std::mem::take(&mut message.also);
                 for key in std::iter::once(&message.subject).chain(&also) {

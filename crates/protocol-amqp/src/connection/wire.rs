@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use net::Connection;
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
@@ -17,6 +17,9 @@ use crate::limits::{FRAME_MAX, READ_BYTES};
 /// A socket and its buffers.
 pub(crate) struct Wire {
     socket: Connection,
+    /// Frames that are whole.
+    frames: Bytes,
+    /// What came behind them.
     input: BytesMut,
     pub(crate) out: Outbox,
     pub(crate) frame_max: u32,
@@ -41,6 +44,7 @@ impl Wire {
     pub(crate) fn new(socket: Connection) -> Self {
         Self {
             socket,
+            frames: Bytes::new(),
             input: BytesMut::new(),
             out: Outbox::new(FRAME_MAX),
             frame_max: FRAME_MAX,
@@ -59,9 +63,17 @@ impl Wire {
     /// The next frame, of what was read.
     ///
     /// # Errors
-    /// See [`frame::next`].
+    /// See [`frame::whole`] and [`frame::next`].
     pub(crate) fn frame(&mut self) -> Result<Option<Frame>, Fault> {
-        frame::next(&mut self.input, self.frame_max)
+        if self.frames.is_empty() {
+            let whole = frame::whole(&self.input, self.frame_max)?;
+            if whole == 0 {
+                return Ok(None);
+            }
+            // At once, since each division of a buffer is counted.
+            self.frames = self.input.split_to(whole).freeze();
+        }
+        frame::next(&mut self.frames)
     }
 
     /// The first bytes that came, once there are so many.
