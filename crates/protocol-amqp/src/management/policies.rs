@@ -26,6 +26,8 @@ use crate::entities::vhost::vhost;
 
 /// Where the definition is kept as it was given.
 const DEFINITION: &str = "ph-amqp-definition";
+/// Where the pattern is kept as it was given.
+const PATTERN: &str = "ph-amqp-pattern";
 /// Where it is kept what the policy applies to.
 const APPLIES_TO: &str = "ph-amqp-apply-to";
 
@@ -58,11 +60,24 @@ fn applies_to(config: &PolicyConfig) -> &str {
     })
 }
 
+fn pattern(config: &PolicyConfig) -> String {
+    let kept = config.arguments.get(PATTERN).and_then(Json::as_str);
+    kept.map_or_else(|| expression(std::slice::from_ref(&config.pattern)), str::to_owned)
+}
+
+/// The expression over the names of streams' topics for one over the streams' own.
+fn over_streams(pattern: &str) -> String {
+    match pattern.strip_prefix('^') {
+        Some(rest) => format!("^{}{rest}", r"stream\."),
+        None => format!(r"^stream\..*(?:{pattern})"),
+    }
+}
+
 fn shown(policy: &PolicyInfo) -> Json {
     let config = &policy.config;
     json!({
         "name": policy.name,
-        "pattern": expression(std::slice::from_ref(&config.pattern)),
+        "pattern": pattern(config),
         "apply-to": applies_to(config),
         "priority": config.priority,
         "definition": config.arguments.get(DEFINITION).cloned().unwrap_or_else(|| settings::definition(config)),
@@ -124,9 +139,13 @@ pub(super) async fn set(view: &Session, name: &str, body: &Body, operator: bool)
         let values = if kind == "classic" { vec![json!(kind), Json::Null] } else { vec![json!(kind)] };
         ("x-queue-type".to_owned(), values)
     });
+    let pattern = body.required("pattern")?;
     let priority = i32::try_from(body.int("priority")?.unwrap_or_default());
     let mut config = PolicyConfig {
-        pattern: format!("regex:{}", body.required("pattern")?),
+        pattern: match scope {
+            "streams" => format!("regex:{}", over_streams(pattern)),
+            _ => format!("regex:{pattern}"),
+        },
         applies_to,
         only_arguments: only_arguments.into_iter().collect(),
         layer: layer(operator),
@@ -134,6 +153,7 @@ pub(super) async fn set(view: &Session, name: &str, body: &Body, operator: bool)
         arguments: BTreeMap::from([
             (DEFINITION.to_owned(), Json::Object(definition.clone())),
             (APPLIES_TO.to_owned(), json!(scope)),
+            (PATTERN.to_owned(), json!(pattern)),
         ]),
         ..PolicyConfig::default()
     };
