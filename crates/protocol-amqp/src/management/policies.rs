@@ -111,9 +111,7 @@ fn listed(app: &App, caller: &Caller, vhost_name: Option<&str>, operator: bool) 
     let mut all = Vec::new();
     for view in caller.views_of(app, vhost_name)? {
         for policy in of_layer(&view, operator)? {
-            let mut policy = shown(&policy);
-            policy["vhost"] = json!(vhost(view.namespace()));
-            all.push(policy);
+            all.push(list::with(shown(&policy), "vhost", vhost(view.namespace())));
         }
     }
     Ok(all)
@@ -173,7 +171,7 @@ async fn delete(app: &App, caller: &Caller, vhost: &str, name: &str, operator: b
 }
 
 fn one(app: &App, caller: &Caller, vhost: &str, name: &str, operator: bool, query: &Params) -> Reply {
-    let found = listed(app, caller, Some(vhost), operator)?.into_iter().find(|policy| policy["name"] == *name);
+    let found = listed(app, caller, Some(vhost), operator)?.into_iter().find(|policy| list::has(policy, "name", &name));
     list::one(found.ok_or_else(Refusal::no_such_object)?, query)
 }
 
@@ -232,10 +230,7 @@ fn parameters_in(app: &App, caller: &Caller, vhost_name: Option<&str>) -> Result
     for view in caller.views_of(app, vhost_name)? {
         let mut here = exported_operator(&view)?;
         here.extend(super::vhost_limits::exported(app, &view));
-        for parameter in &mut here {
-            parameter["vhost"] = json!(vhost(view.namespace()));
-        }
-        all.extend(here);
+        all.extend(here.into_iter().map(|parameter| list::with(parameter, "vhost", vhost(view.namespace()))));
     }
     Ok(all)
 }
@@ -246,7 +241,7 @@ async fn parameters(State(app): State<App>, caller: Caller, query: Params) -> Re
 
 async fn parameters_of(State(app): State<App>, caller: Caller, Path(component): Path<String>, query: Params) -> Reply {
     let mut all = parameters_in(&app, &caller, None)?;
-    all.retain(|parameter| parameter["component"] == *component);
+    all.retain(|parameter| list::has(parameter, "component", &component));
     list::reply(all, &query)
 }
 
@@ -257,7 +252,7 @@ async fn parameters_of_vhost(
     query: Params,
 ) -> Reply {
     let mut all = parameters_in(&app, &caller, Some(&vhost))?;
-    all.retain(|parameter| parameter["component"] == *component);
+    all.retain(|parameter| list::has(parameter, "component", &component));
     list::reply(all, &query)
 }
 
