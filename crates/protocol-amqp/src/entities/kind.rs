@@ -29,7 +29,7 @@ pub(super) fn router(kind: &str, arguments: &Headers) -> Result<RouterConfig, Fa
         "headers" => RouterConfig::Headers,
         CONSISTENT_HASH => consistent_hash(arguments)?,
         DELAYED => match get(arguments, DELAYED_TYPE) {
-            Some(Value::Text(inner)) if inner == &DELAYED => {
+            Some(Value::Text(inner)) if *inner == DELAYED => {
                 let text = format!("Invalid argument, '{DELAYED}' can't be used for '{DELAYED_TYPE}'");
                 return Err(Fault::precondition_failed(text));
             }

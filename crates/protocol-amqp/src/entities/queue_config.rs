@@ -15,7 +15,7 @@ const DELIVERY_LIMIT: i128 = 20;
 /// # Errors
 /// 406 for what cannot be done here.
 pub(super) fn config(of: QueueType, arguments: &Headers) -> Result<QueueConfig, Fault> {
-    let number = |name: &str| get(arguments, name).and_then(integer).map(|number| clamp(number));
+    let number = |name: &str| get(arguments, name).and_then(integer).map(clamp);
     let (max_messages, max_bytes) = (number("x-max-length"), number("x-max-length-bytes"));
     Ok(QueueConfig {
         // Until the consumer goes: how long it may take is the session's to watch.

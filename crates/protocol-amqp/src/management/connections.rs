@@ -193,3 +193,64 @@ async fn consumers_of_vhost(State(app): State<App>, caller: Caller, Path(vhost):
     caller.view(&app, &vhost)?;
     list::reply(Usage::of(&app).in_vhosts(|one| one == vhost), &query)
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Request;
+    use broker::{Broker, BrokerOptions};
+    use log::MemoryLog;
+    use net::PeerInfo;
+    use testkit::ManualClock;
+    use tower::ServiceExt;
+    use types::Headers;
+
+    use super::*;
+    use crate::management::{ManagementOptions, router};
+    use crate::registry::tests::identity;
+    use crate::registry::{Consumer, Registry};
+
+    async fn ask(router: &Router, method: &str, path: &str) -> (u16, Json) {
+        let request = Request::builder().method(method).uri(format!("/api{path}"));
+        // guest:guest
+        let request = request.header("authorization", "Basic Z3Vlc3Q6Z3Vlc3Q=").header("x-reason", "enough");
+        let mut request = request.body(Body::empty()).unwrap();
+        let addr = ([127, 0, 0, 1], 1).into();
+        request.extensions_mut().insert(PeerInfo { addr, tls: false, client_cn: None });
+        let answer = router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+        let status = answer.status().as_u16();
+        let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    #[tokio::test]
+    async fn connections_channels_and_consumers_are_listed_and_a_connection_is_closed_with_a_reason() {
+        let clock = Arc::new(ManualClock::new());
+        let broker = Broker::open(Arc::new(MemoryLog::new()), clock.clone(), BrokerOptions::default()).unwrap();
+        let registry = Registry::default();
+        let options = ManagementOptions { clock, listeners: Vec::new(), registry: registry.clone() };
+        let router = router(broker, options);
+        let entry = registry.enter(identity(1));
+        let channel = entry.open_channel(1);
+        channel.put_consumer(Consumer {
+            tag: "c".into(),
+            queue: "q".into(),
+            ack_required: true,
+            exclusive: false,
+            prefetch: 10,
+            arguments: Headers::new(),
+            active: true,
+        });
+        let name = "127.0.0.1%3A40000%20-%3E%20127.0.0.1%3A5672";
+        let (_, all) = ask(&router, "GET", "/connections").await;
+        assert_eq!((&all[0]["name"], &all[0]["channels"]), (&json!("127.0.0.1:40000 -> 127.0.0.1:5672"), &json!(1)));
+        let (_, channels) = ask(&router, "GET", &format!("/connections/{name}/channels")).await;
+        assert_eq!((&channels[0]["number"], &channels[0]["consumer_count"]), (&json!(1), &json!(1)));
+        let (_, consumers) = ask(&router, "GET", "/consumers/%2F").await;
+        assert_eq!((&consumers[0]["consumer_tag"], &consumers[0]["queue"]["name"]), (&json!("c"), &json!("q")));
+        assert_eq!(ask(&router, "DELETE", &format!("/connections/{name}")).await.0, 204);
+        assert_eq!(entry.closing().await, "enough");
+        drop((channel, entry));
+        assert_eq!(ask(&router, "GET", &format!("/connections/{name}")).await.0, 404);
+    }
+}

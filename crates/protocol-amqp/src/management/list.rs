@@ -66,6 +66,19 @@ pub(super) fn one(item: Json, query: &Params) -> Reply {
     Ok(JsonAnswer(items.pop().unwrap_or_default()).into_response())
 }
 
+/// Whether a field of an item is this text.
+pub(super) fn has(item: &Json, field: &str, text: &str) -> bool {
+    item.get(field).and_then(Json::as_str) == Some(text)
+}
+
+/// The item with one field more.
+pub(super) fn with(mut item: Json, field: &str, value: impl Into<Json>) -> Json {
+    if let Json::Object(fields) = &mut item {
+        fields.insert(field.to_owned(), value.into());
+    }
+    item
+}
+
 fn filtered(items: Vec<Json>, query: &Params) -> Result<Vec<Json>, Refusal> {
     let Some(name) = query.get("name").filter(|name| !name.is_empty()) else { return Ok(items) };
     if name.len() > MAX_FILTER_BYTES {

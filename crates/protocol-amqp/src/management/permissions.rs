@@ -113,7 +113,7 @@ async fn of_vhost(State(app): State<App>, caller: Caller, Path(name): Path<Strin
     let users = users(&app, &caller)?;
     exists(&app, &name)?;
     let mut all = listed(&app, &users);
-    all.retain(|one| one["vhost"] == *name);
+    all.retain(|one| list::has(one, "vhost", &name));
     list::reply(all, &query)
 }
 
@@ -126,7 +126,7 @@ async fn show(
     let user = user(&app, &caller, &name)?;
     exists(&app, &vhost)?;
     let all = listed(&app, &[user]);
-    let one = all.into_iter().find(|one| one["vhost"] == *vhost).ok_or_else(Refusal::no_such_object)?;
+    let one = all.into_iter().find(|one| list::has(one, "vhost", &vhost)).ok_or_else(Refusal::no_such_object)?;
     list::one(one, &query)
 }
 

@@ -26,6 +26,8 @@ use crate::entities::vhost::vhost;
 
 /// Where the definition is kept as it was given.
 const DEFINITION: &str = "ph-amqp-definition";
+/// Where the pattern is kept as it was given.
+const PATTERN: &str = "ph-amqp-pattern";
 /// Where it is kept what the policy applies to.
 const APPLIES_TO: &str = "ph-amqp-apply-to";
 
@@ -58,11 +60,24 @@ fn applies_to(config: &PolicyConfig) -> &str {
     })
 }
 
+fn pattern(config: &PolicyConfig) -> String {
+    let kept = config.arguments.get(PATTERN).and_then(Json::as_str);
+    kept.map_or_else(|| expression(std::slice::from_ref(&config.pattern)), str::to_owned)
+}
+
+/// The expression over the names of streams' topics for one over the streams' own.
+fn over_streams(pattern: &str) -> String {
+    match pattern.strip_prefix('^') {
+        Some(rest) => format!("^{}{rest}", r"stream\."),
+        None => format!(r"^stream\..*(?:{pattern})"),
+    }
+}
+
 fn shown(policy: &PolicyInfo) -> Json {
     let config = &policy.config;
     json!({
         "name": policy.name,
-        "pattern": expression(std::slice::from_ref(&config.pattern)),
+        "pattern": pattern(config),
         "apply-to": applies_to(config),
         "priority": config.priority,
         "definition": config.arguments.get(DEFINITION).cloned().unwrap_or_else(|| settings::definition(config)),
@@ -96,9 +111,7 @@ fn listed(app: &App, caller: &Caller, vhost_name: Option<&str>, operator: bool) 
     let mut all = Vec::new();
     for view in caller.views_of(app, vhost_name)? {
         for policy in of_layer(&view, operator)? {
-            let mut policy = shown(&policy);
-            policy["vhost"] = json!(vhost(view.namespace()));
-            all.push(policy);
+            all.push(list::with(shown(&policy), "vhost", vhost(view.namespace())));
         }
     }
     Ok(all)
@@ -124,9 +137,13 @@ pub(super) async fn set(view: &Session, name: &str, body: &Body, operator: bool)
         let values = if kind == "classic" { vec![json!(kind), Json::Null] } else { vec![json!(kind)] };
         ("x-queue-type".to_owned(), values)
     });
+    let pattern = body.required("pattern")?;
     let priority = i32::try_from(body.int("priority")?.unwrap_or_default());
     let mut config = PolicyConfig {
-        pattern: format!("regex:{}", body.required("pattern")?),
+        pattern: match scope {
+            "streams" => format!("regex:{}", over_streams(pattern)),
+            _ => format!("regex:{pattern}"),
+        },
         applies_to,
         only_arguments: only_arguments.into_iter().collect(),
         layer: layer(operator),
@@ -134,6 +151,7 @@ pub(super) async fn set(view: &Session, name: &str, body: &Body, operator: bool)
         arguments: BTreeMap::from([
             (DEFINITION.to_owned(), Json::Object(definition.clone())),
             (APPLIES_TO.to_owned(), json!(scope)),
+            (PATTERN.to_owned(), json!(pattern)),
         ]),
         ..PolicyConfig::default()
     };
@@ -153,7 +171,7 @@ async fn delete(app: &App, caller: &Caller, vhost: &str, name: &str, operator: b
 }
 
 fn one(app: &App, caller: &Caller, vhost: &str, name: &str, operator: bool, query: &Params) -> Reply {
-    let found = listed(app, caller, Some(vhost), operator)?.into_iter().find(|policy| policy["name"] == *name);
+    let found = listed(app, caller, Some(vhost), operator)?.into_iter().find(|policy| list::has(policy, "name", &name));
     list::one(found.ok_or_else(Refusal::no_such_object)?, query)
 }
 
@@ -212,10 +230,7 @@ fn parameters_in(app: &App, caller: &Caller, vhost_name: Option<&str>) -> Result
     for view in caller.views_of(app, vhost_name)? {
         let mut here = exported_operator(&view)?;
         here.extend(super::vhost_limits::exported(app, &view));
-        for parameter in &mut here {
-            parameter["vhost"] = json!(vhost(view.namespace()));
-        }
-        all.extend(here);
+        all.extend(here.into_iter().map(|parameter| list::with(parameter, "vhost", vhost(view.namespace()))));
     }
     Ok(all)
 }
@@ -226,7 +241,7 @@ async fn parameters(State(app): State<App>, caller: Caller, query: Params) -> Re
 
 async fn parameters_of(State(app): State<App>, caller: Caller, Path(component): Path<String>, query: Params) -> Reply {
     let mut all = parameters_in(&app, &caller, None)?;
-    all.retain(|parameter| parameter["component"] == *component);
+    all.retain(|parameter| list::has(parameter, "component", &component));
     list::reply(all, &query)
 }
 
@@ -237,7 +252,7 @@ async fn parameters_of_vhost(
     query: Params,
 ) -> Reply {
     let mut all = parameters_in(&app, &caller, Some(&vhost))?;
-    all.retain(|parameter| parameter["component"] == *component);
+    all.retain(|parameter| list::has(parameter, "component", &component));
     list::reply(all, &query)
 }
 

@@ -67,14 +67,14 @@ async fn of_vhost(State(app): State<App>, caller: Caller, Path(name): Path<Strin
     let users = users(&app, &caller)?;
     exists(&app, &name)?;
     let mut all = listed(&users);
-    all.retain(|one| one["vhost"] == *name);
+    all.retain(|one| list::has(one, "vhost", &name));
     list::reply(all, &query)
 }
 
 fn of(app: &App, caller: &Caller, vhost: &str, name: &str) -> Result<Vec<Json>, Refusal> {
     let mut all = listed(&[user(app, caller, name)?]);
     exists(app, vhost)?;
-    all.retain(|one| one["vhost"] == *vhost);
+    all.retain(|one| list::has(one, "vhost", &vhost));
     if all.is_empty() { Err(Refusal::no_such_object()) } else { Ok(all) }
 }
 
@@ -93,7 +93,7 @@ async fn show_one(
     Path((vhost, name, exchange)): Path<(String, String, String)>,
     query: Params,
 ) -> Reply {
-    let found = of(&app, &caller, &vhost, &name)?.into_iter().find(|one| one["exchange"] == *exchange);
+    let found = of(&app, &caller, &vhost, &name)?.into_iter().find(|one| list::has(one, "exchange", &exchange));
     list::one(found.ok_or_else(Refusal::no_such_object)?, &query)
 }
 

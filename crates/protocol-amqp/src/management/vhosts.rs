@@ -27,10 +27,9 @@ pub(super) fn router() -> Router<App> {
 }
 
 async fn all(State(app): State<App>, caller: Caller, query: Params) -> Reply {
-    let all = caller.vhosts(&app)?;
-    let mut all: Vec<Json> = all.iter().map(|info| shown(&app, info)).collect::<Result<_, _>>()?;
-    all.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
-    list::reply(all, &query)
+    let mut all = caller.vhosts(&app)?;
+    all.sort_by(|a, b| vhost(&a.name).cmp(vhost(&b.name)));
+    list::reply(all.iter().map(|info| shown(&app, info)).collect::<Result<_, _>>()?, &query)
 }
 
 fn shown(app: &App, info: &NamespaceInfo) -> Result<Json, Refusal> {

@@ -71,3 +71,34 @@ async fn a_policy_says_what_it_was_given_and_refuses_what_is_not_known() {
     api.delete("/policies/%2F/p").await.of(204);
     api.delete("/policies/%2F/p").await.refused(404, "Object Not Found");
 }
+
+#[tokio::test]
+async fn a_policy_for_streams_reaches_them_by_their_own_names() {
+    let api = Api::new();
+    for name in ["events", "other-events"] {
+        let stream = json!({"durable": true, "arguments": {"x-queue-type": "stream"}});
+        api.put(&format!("/queues/%2F/{name}"), stream).await.of(201);
+    }
+    let policy = json!({"pattern": "^events", "apply-to": "streams", "definition": {"max-age": "7D"}});
+    api.put("/policies/%2F/week", policy).await.of(201);
+    assert_eq!(api.get("/policies/%2F/week").await.of(200)["pattern"], "^events");
+    assert_eq!(api.get("/queues/%2F/events").await.of(200)["policy"], "week");
+    assert_eq!(api.get("/queues/%2F/other-events").await.of(200)["policy"], json!(null));
+}
+
+#[tokio::test]
+async fn lengths_are_the_lowest_of_what_arguments_and_policies_say() {
+    let api = Api::new();
+    let queue = json!({"durable": true, "arguments": {"x-max-length": 3}});
+    api.put("/queues/%2F/q", queue).await.of(201);
+    let policy = |most: u64| json!({"pattern": "^q$", "definition": {"max-length": most}, "apply-to": "queues"});
+    api.put("/policies/%2F/most", policy(5)).await.of(201);
+    let message = json!({"routing_key": "q", "payload": "x", "payload_encoding": "string", "properties": {}});
+    for _ in 0..6 {
+        api.post("/exchanges/%2F/amq.default/publish", message.clone()).await.of(200);
+    }
+    assert_eq!(api.get("/queues/%2F/q").await.of(200)["messages"], 3);
+    api.put("/operator-policies/%2F/cap", policy(2)).await.of(201);
+    api.post("/exchanges/%2F/amq.default/publish", message).await.of(200);
+    assert_eq!(api.get("/queues/%2F/q").await.of(200)["messages"], 2);
+}
