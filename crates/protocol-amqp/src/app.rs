@@ -7,7 +7,7 @@ use std::time::Duration;
 use broker::Broker;
 use types::Clock;
 
-use crate::limits::{CONSUMER_TIMEOUT, HEARTBEAT_S};
+use crate::limits::{CONSUMER_TIMEOUT, HANDSHAKE_TIMEOUT, HEARTBEAT_S};
 use crate::registry::Registry;
 
 /// How the AMQP listeners behave.
@@ -19,6 +19,8 @@ pub struct AmqpOptions {
     pub registry: Registry,
     /// The heartbeat that is offered to clients, in seconds; 0 offers none.
     pub heartbeat_s: u16,
+    /// How long a client may take from its connect to its `connection.open`.
+    pub handshake_timeout: Duration,
     /// How long a delivery may stay without an acknowledgement, unless its queue says otherwise.
     pub consumer_timeout: Duration,
 }
@@ -27,7 +29,13 @@ impl AmqpOptions {
     /// The defaults, with this clock.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, registry: Registry::default(), heartbeat_s: HEARTBEAT_S, consumer_timeout: CONSUMER_TIMEOUT }
+        Self {
+            clock,
+            registry: Registry::default(),
+            heartbeat_s: HEARTBEAT_S,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+            consumer_timeout: CONSUMER_TIMEOUT,
+        }
     }
 }
 

@@ -19,12 +19,17 @@ pub(crate) enum Scope {
     Connection,
 }
 
+/// A method's class and number.
+pub(crate) type MethodId = (u16, u16);
+
 /// An operation's failure, with what it closes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     /// The reply code.
     pub(crate) code: u16,
     pub(crate) scope: Scope,
+    /// Class and number of the method that failed; zeros if it was none.
+    pub(crate) method: MethodId,
     /// What happened, with the code's name in front as RabbitMQ writes it.
     pub(crate) text: String,
 }
@@ -38,12 +43,12 @@ impl fmt::Display for Fault {
 impl Fault {
     fn soft(error: &AMQPSoftError, text: impl fmt::Display) -> Self {
         let name = error.to_string().replace('-', "_");
-        Self { code: error.get_id(), scope: Scope::Channel, text: format!("{name} - {text}") }
+        Self { code: error.get_id(), scope: Scope::Channel, method: (0, 0), text: format!("{name} - {text}") }
     }
 
     fn hard(error: &AMQPHardError, text: impl fmt::Display) -> Self {
         let name = error.to_string().replace('-', "_");
-        Self { code: error.get_id(), scope: Scope::Connection, text: format!("{name} - {text}") }
+        Self { code: error.get_id(), scope: Scope::Connection, method: (0, 0), text: format!("{name} - {text}") }
     }
 
     /// 403: not allowed.
@@ -120,6 +125,14 @@ impl Fault {
     /// The text as it fits a short string.
     pub(crate) fn reply_text(&self) -> &str {
         self.text.get(..self.text.floor_char_boundary(MAX_REPLY_TEXT)).unwrap_or_default()
+    }
+
+    /// The same, said of the method that failed, unless that is known already.
+    pub(crate) fn of(mut self, method: MethodId) -> Self {
+        if self.method == (0, 0) {
+            self.method = method;
+        }
+        self
     }
 
     /// The same, but it closes the channel only.

@@ -32,6 +32,9 @@ pub(crate) const MAX_PUBLISHING_BYTES: usize = 32 * 1024 * 1024;
 pub(crate) const MAX_SETTLING: usize = 256;
 /// Bytes that wait to be written to a socket; beyond, no deliveries are taken for it.
 pub(crate) const OUTBOX_BYTES: usize = 1024 * 1024;
+/// Bytes that wait to be written to a socket, beyond which nothing more is read from it: more than deliveries alone come to, so that a slow
+/// reader's acknowledgements are heard.
+pub(crate) const MAX_OUTBOX_BYTES: usize = 32 * 1024 * 1024;
 /// Messages that are taken from a queue at a time.
 pub(crate) const DELIVER_MESSAGES: usize = 512;
 /// Bytes that are taken from a queue at a time.

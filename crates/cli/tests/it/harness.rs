@@ -29,6 +29,8 @@ pub(crate) struct Server {
     pub(crate) url: String,
     /// Where the gRPC API is, as `grpc://`; empty if it is off.
     pub(crate) grpc: String,
+    /// Where AMQP is, as `amqp://`; empty if it is off.
+    pub(crate) amqp: String,
     pub(crate) ready: String,
 }
 
@@ -56,8 +58,8 @@ impl Server {
         }
         let address =
             |scheme| ready.split_whitespace().find(|word| word.starts_with(scheme)).unwrap_or_default().to_owned();
-        let (url, grpc) = (address("http"), address("grpc"));
-        Self { child, url, grpc, ready }
+        let (url, grpc, amqp) = (address("http"), address("grpc"), address("amqp"));
+        Self { child, url, grpc, amqp, ready }
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -4,7 +4,7 @@ use amq_protocol::protocol::{AMQPClass, parse_class};
 use bytes::{Buf, Bytes};
 
 use super::table::read_table;
-use crate::fault::Fault;
+use crate::fault::{Fault, MethodId};
 
 /// The class `basic`.
 pub(crate) const BASIC: u16 = 60;
@@ -45,20 +45,31 @@ pub(crate) enum How {
     Drop,
 }
 
+/// `basic.publish`.
+pub(crate) const PUBLISH: MethodId = (BASIC, 40);
+
+/// Which method a payload says that it is; zeros if it says nothing.
+pub(crate) fn id(payload: &[u8]) -> MethodId {
+    match payload.first_chunk::<4>() {
+        Some(&[c1, c0, m1, m0]) => (u16::from_be_bytes([c1, c0]), u16::from_be_bytes([m1, m0])),
+        None => (0, 0),
+    }
+}
+
 /// Reads a method.
 ///
 /// # Errors
 /// 502 if its fields make no sense, 540 if there is no such method.
 pub(crate) fn read(payload: &Bytes) -> Result<Method, Fault> {
-    let Some(&[c1, c0, m1, m0]) = payload.first_chunk::<4>() else {
+    let (class, method) = id(payload);
+    let Some(fields) = (payload.len() >= 4).then(|| payload.slice(4..)) else {
         return Err(Fault::syntax_error("a method has no class and number"));
     };
-    let (class, method) = (u16::from_be_bytes([c1, c0]), u16::from_be_bytes([m1, m0]));
     match (class, method) {
-        (BASIC, 40) => publish(payload).map(Method::Publish).ok_or_else(|| malformed("basic.publish")),
-        (BASIC, 80 | 90 | 120) => settle(method, payload.get(4..).unwrap_or_default()).map(Method::Settle).ok_or_else(|| malformed("basic.ack")),
+        PUBLISH => publish(payload).map(Method::Publish).ok_or_else(|| malformed("basic.publish")),
+        (BASIC, 80 | 90 | 120) => settle(method, &fields).map(Method::Settle).ok_or_else(|| malformed("basic.ack")),
         _ => {
-            check_tables(class, method, payload.slice(4..))?;
+            check_tables(class, method, fields)?;
             match parse_class(payload.as_ref()) {
                 Ok((rest, method)) if rest.is_empty() => Ok(Method::Other(method)),
                 _ if !is_known(class, method) => {

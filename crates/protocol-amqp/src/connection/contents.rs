@@ -5,7 +5,7 @@ use types::limits::DEFAULT_MAX_BODY_BYTES;
 
 use super::Open;
 use crate::channel::{Body, Channel, Content};
-use crate::codec::method::Publish;
+use crate::codec::method::{PUBLISH, Publish};
 use crate::codec::properties;
 use crate::fault::Fault;
 use crate::limits::MAX_PARTIAL_BYTES;
@@ -30,7 +30,8 @@ impl Open {
             None => Err(Fault::channel_error("expected 'channel.open'")),
             Some(channel) if channel.closing => Ok(None),
             Some(channel) if channel.content.is_some() => {
-                Err(Fault::unexpected_frame("expected content header or body for class 60, got a method"))
+                let why = "expected content header or body for class 60, got a method";
+                Err(Fault::unexpected_frame(why).of(PUBLISH))
             }
             Some(channel) => Ok(Some(channel)),
         }
@@ -44,15 +45,18 @@ impl Open {
         if channel.closing {
             return Ok(());
         }
-        let Some(content) = channel.content.as_mut().filter(|content| content.properties.is_none()) else {
+        let Some(content) = channel.content.as_mut() else {
             return Err(Fault::unexpected_frame("expected method frame, got a content header"));
         };
-        let (size, properties) = properties::read(payload)?;
+        if content.properties.is_some() {
+            return Err(Fault::unexpected_frame("expected content body, got a content header").of(PUBLISH));
+        }
+        let (size, properties) = properties::read(payload).map_err(|fault| fault.of(PUBLISH))?;
         let most = DEFAULT_MAX_BODY_BYTES as u64;
         if size > most {
             // Its frames are on their way; with the channel they are passed over.
             let why = format!("message size {size} is larger than configured max size {most}");
-            return Err(Fault::precondition_failed(why));
+            return Err(Fault::precondition_failed(why).of(PUBLISH));
         }
         (content.left, content.properties) = (size, Some(properties));
         if size == 0 { self.content_complete(number) } else { Ok(()) }
@@ -66,12 +70,15 @@ impl Open {
         if channel.closing {
             return Ok(());
         }
-        let Some(content) = channel.content.as_mut().filter(|content| content.properties.is_some()) else {
+        let Some(content) = channel.content.as_mut() else {
             return Err(Fault::unexpected_frame("expected method frame, got a content body"));
         };
+        if content.properties.is_none() {
+            return Err(Fault::unexpected_frame("expected content header, got a content body").of(PUBLISH));
+        }
         let len = payload.len() as u64;
         if len > content.left {
-            return Err(Fault::unexpected_frame("a body is longer than its header announced"));
+            return Err(Fault::unexpected_frame("a body is longer than its header announced").of(PUBLISH));
         }
         content.left -= len;
         if content.left == 0 {
@@ -85,7 +92,7 @@ impl Open {
             let why = format!(
                 "messages that have not come in whole take more than {MAX_PARTIAL_BYTES} bytes (MAX_PARTIAL_BYTES)"
             );
-            return Err(Fault::resource_error(why));
+            return Err(Fault::resource_error(why).of(PUBLISH));
         }
         Ok(())
     }

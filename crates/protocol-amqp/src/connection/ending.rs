@@ -30,8 +30,9 @@ impl Open {
         if let Some(channel) = self.channels.get_mut(&number) {
             channel.closing = true;
         }
+        let (class_id, method_id) = fault.method;
         let close =
-            channel::Close { reply_code: fault.code, reply_text: fault.reply_text().into(), class_id: 0, method_id: 0 };
+            channel::Close { reply_code: fault.code, reply_text: fault.reply_text().into(), class_id, method_id };
         self.send(number, AMQPClass::Channel(channel::AMQPMethod::Close(close)));
     }
 
@@ -104,22 +105,23 @@ impl Open {
         if let Err(error) = self.session.delete_owned().await {
             tracing::warn!(%error, "the exclusive queues of an AMQP connection could not be deleted");
         }
+        if self.lingers {
+            self.wire.linger().await;
+        }
     }
 }
 
 fn close_method(fault: &Fault) -> AMQPClass {
+    let (class_id, method_id) = fault.method;
     let close =
-        connection::Close { reply_code: fault.code, reply_text: fault.reply_text().into(), class_id: 0, method_id: 0 };
+        connection::Close { reply_code: fault.code, reply_text: fault.reply_text().into(), class_id, method_id };
     AMQPClass::Connection(connection::AMQPMethod::Close(close))
 }
 
 /// Tells a client that its connection is not made.
 pub(super) async fn tell(wire: &mut Wire, fault: &Fault) {
     wire.out.method(0, close_method(fault));
-    let told = async {
-        wire.flush().await?;
-        // Its answer is not looked at: it may take a while to read why.
-        wire.more().await
-    };
-    let _ = timeout(CLOSE_TIMEOUT, told).await;
+    if let Ok(Ok(())) = timeout(CLOSE_TIMEOUT, wire.flush()).await {
+        wire.linger().await;
+    }
 }

@@ -17,7 +17,7 @@ use crate::codec::method::{self, Method};
 use crate::codec::table::{headers_of, read_table};
 use crate::entities::exchange::ensure_predeclared;
 use crate::entities::vhost;
-use crate::fault::Fault;
+use crate::fault::{Fault, MethodId};
 use crate::limits::{CHANNEL_MAX, FRAME_MAX, FRAME_MIN, REFUSED_LOGIN_PAUSE};
 
 /// What client and broker agreed on.
@@ -59,6 +59,8 @@ impl From<Fault> for Refused {
     }
 }
 
+const TUNE_OK: MethodId = (10, 31);
+const OPEN: MethodId = (10, 40);
 const HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
 /// The user, and password, of a broker without users.
 const GUEST: &str = "guest";
@@ -73,8 +75,9 @@ pub(crate) async fn run(wire: &mut Wire, app: &App, ends: &Ends) -> Result<(Sess
     let certificate = peer.client_cn.is_some();
     wire.out.method(0, class(AMQPMethod::Start(start(certificate))));
     wire.flush().await?;
-    let AMQPMethod::StartOk(start_ok) = next(wire).await? else {
-        return Err(out_of_turn("connection.start-ok").into());
+    let start_ok = match next(wire).await? {
+        AMQPMethod::StartOk(start_ok) => start_ok,
+        other => return Err(out_of_turn("connection.start-ok", other).into()),
     };
     let client_properties = headers_of(&start_ok.client_properties);
     let (principal, user, mechanism) = match login(app, peer, &start_ok).await {
@@ -89,17 +92,23 @@ pub(crate) async fn run(wire: &mut Wire, app: &App, ends: &Ends) -> Result<(Sess
     let tune = Tune { channel_max: CHANNEL_MAX, frame_max: FRAME_MAX, heartbeat };
     wire.out.method(0, class(AMQPMethod::Tune(tune)));
     wire.flush().await?;
-    let AMQPMethod::TuneOk(tuned) = next(wire).await? else { return Err(out_of_turn("connection.tune-ok").into()) };
-    check(&tuned)?;
+    let tuned = match next(wire).await? {
+        AMQPMethod::TuneOk(tuned) => tuned,
+        other => return Err(out_of_turn("connection.tune-ok", other).into()),
+    };
+    check(&tuned).map_err(|fault| fault.of(TUNE_OK))?;
     wire.agree(tuned.frame_max);
-    let AMQPMethod::Open(open) = next(wire).await? else { return Err(out_of_turn("connection.open").into()) };
+    let open = match next(wire).await? {
+        AMQPMethod::Open(open) => open,
+        other => return Err(out_of_turn("connection.open", other).into()),
+    };
     let name = open.virtual_host.as_str();
-    let session = session(app, &principal, name, &user)?;
+    let session = session(app, &principal, name, &user).map_err(|fault| fault.of(OPEN))?;
     let place = session.connection_guard().map_err(|error| match error {
         QuotaError::Access(error) => Fault::from(error),
-        full => Fault::not_allowed(format_args!("access to vhost '{name}' refused for user '{user}': {full}")),
+        full => Fault::not_allowed(format_args!("access to vhost '{name}' refused for user '{user}': {full}")).of(OPEN),
     })?;
-    ensure_predeclared(&session).await?;
+    ensure_predeclared(&session).await.map_err(|fault| fault.of(OPEN))?;
     wire.out.method(0, class(AMQPMethod::OpenOk(OpenOk {})));
     wire.flush().await?;
     let terms = Terms {
@@ -155,20 +164,23 @@ async fn next(wire: &mut Wire) -> Result<AMQPMethod, Refused> {
                 return Err(Fault::unexpected_frame("a connection begins with methods").into());
             }
         }
-        return match method::read(&frame.payload)? {
+        let id = method::id(&frame.payload);
+        return match method::read(&frame.payload).map_err(|fault| fault.of(id))? {
             Method::Other(AMQPClass::Connection(AMQPMethod::Close(_))) => {
                 wire.out.method(0, class(AMQPMethod::CloseOk(amq_protocol::protocol::connection::CloseOk {})));
                 wire.flush().await?;
                 Err(Refused::Closed("the client closed the connection before it was open"))
             }
             Method::Other(AMQPClass::Connection(method)) => Ok(method),
-            _ => Err(Fault::command_invalid("the connection is not open yet").into()),
+            _ => Err(Fault::command_invalid("the connection is not open yet").of(id).into()),
         };
     }
 }
 
-fn out_of_turn(expected: &str) -> Fault {
-    Fault::command_invalid(format_args!("expected '{expected}'"))
+fn out_of_turn(expected: &str, got: AMQPMethod) -> Fault {
+    let got = class(got);
+    let id = (got.get_amqp_class_id(), got.get_amqp_method_id());
+    Fault::command_invalid(format_args!("expected '{expected}'")).of(id)
 }
 
 fn start(certificate: bool) -> Start {

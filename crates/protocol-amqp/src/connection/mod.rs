@@ -46,7 +46,7 @@ use crate::codec::frame::Kind;
 use crate::codec::method;
 use crate::entities::vhost::vhost;
 use crate::fault::{Fault, Scope};
-use crate::limits::{FRAMES_A_TURN, HANDSHAKE_TIMEOUT, MAX_SETTLING};
+use crate::limits::{FRAMES_A_TURN, MAX_OUTBOX_BYTES, MAX_SETTLING};
 use crate::registry::{Entry, Identity};
 use crate::targets::Targets;
 use crate::unsettled::ConsumerKey;
@@ -65,7 +65,7 @@ pub(crate) struct Ends {
 pub(crate) async fn serve(app: App, socket: Connection, ends: Ends, drain: Drain) {
     let addr = ends.peer.addr;
     let mut wire = Wire::new(socket);
-    let made = timeout(HANDSHAKE_TIMEOUT, handshake::run(&mut wire, &app, &ends)).await;
+    let made = timeout(app.options.handshake_timeout, handshake::run(&mut wire, &app, &ends)).await;
     let (session, terms) = match made {
         Ok(Ok(made)) => made,
         Ok(Err(refused)) => {
@@ -117,6 +117,8 @@ struct Open {
     entry: Entry,
     /// Somebody who looks after connections wants this one closed.
     unwanted: Pin<Box<dyn Future<Output = String> + Send>>,
+    /// The client may be in the middle of something that we cannot read. It is to read why it ends before the socket does.
+    lingers: bool,
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
@@ -170,6 +172,7 @@ impl Open {
             waiting: None,
             operation: None,
             partial_bytes: 0,
+            lingers: false,
             draining: Box::pin(async move { drain.begun().await }),
         }
     }
@@ -220,6 +223,7 @@ impl Open {
             && self.waiting.is_none()
             && self.publishing.has_room()
             && self.settling.under_way() < MAX_SETTLING
+            && self.wire.out.len() < MAX_OUTBOX_BYTES
     }
 
     /// Handles what has come in, and what comes in meanwhile. Ready if something did.
@@ -242,7 +246,7 @@ impl Open {
                 Err(fault) => {
                     // Where the next frame would begin is not known any more.
                     self.close(&fault);
-                    self.state = State::Closed;
+                    (self.state, self.lingers) = (State::Closed, true);
                 }
             }
         }
@@ -265,7 +269,11 @@ impl Open {
         let result = match frame.kind {
             Kind::Heartbeat if number == 0 => Ok(()),
             Kind::Heartbeat => Err(Fault::frame_error("a heartbeat is of the connection, not of a channel")),
-            Kind::Method => method::read(&frame.payload).and_then(|method| self.method(number, method)),
+            Kind::Method => method::read(&frame.payload)
+                .and_then(|method| self.method(number, method))
+                .map_err(|fault| fault.of(method::id(&frame.payload))),
+            // We said that we close: what was to come does not count.
+            Kind::Header | Kind::Body if self.state != State::Open => Ok(()),
             Kind::Header => self.header(number, frame.payload),
             Kind::Body => self.body(number, frame.payload),
         };

@@ -23,7 +23,7 @@ use crate::entities::binding::{Binding, Destination, bind, unbind};
 use crate::entities::exchange as exchanges;
 use crate::entities::names::Kind;
 use crate::entities::queue::{self, Declared, Found, QueueType};
-use crate::fault::Fault;
+use crate::fault::{Fault, MethodId};
 use crate::message::{self, Outgoing};
 use crate::unsettled::Unsettled;
 
@@ -31,6 +31,7 @@ use crate::unsettled::Unsettled;
 pub(super) struct Operation {
     number: u16,
     channel_id: u64,
+    method: MethodId,
     future: Pin<Box<dyn Future<Output = Result<Reply, Fault>> + Send>>,
 }
 
@@ -58,12 +59,14 @@ impl Open {
         if number != 0 && channel_id.is_none() {
             return true;
         }
+        let id = (method.get_amqp_class_id(), method.get_amqp_method_id());
         match self.operation_of(number, method) {
             Ok(None) => {}
             Ok(Some(future)) => {
-                self.operation = Some(Operation { number, channel_id: channel_id.unwrap_or_default(), future });
+                let channel_id = channel_id.unwrap_or_default();
+                self.operation = Some(Operation { number, channel_id, method: id, future });
             }
-            Err(fault) => self.fail(number, &fault),
+            Err(fault) => self.fail(number, &fault.of(id)),
         }
         true
     }
@@ -72,7 +75,7 @@ impl Open {
     pub(super) fn poll_operation(&mut self, context: &mut Context<'_>) -> bool {
         let Some(operation) = &mut self.operation else { return false };
         let Poll::Ready(end) = operation.future.as_mut().poll(context) else { return false };
-        let Operation { number, channel_id, .. } = match self.operation.take() {
+        let Operation { number, channel_id, method, .. } = match self.operation.take() {
             Some(operation) => operation,
             None => return false,
         };
@@ -80,7 +83,7 @@ impl Open {
             return true;
         }
         if let Err(fault) = end.and_then(|reply| self.reply(number, reply)) {
-            self.fail(number, &fault);
+            self.fail(number, &fault.of(method));
         }
         true
     }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::Open;
 use crate::channel::{Mode, Outbound, Returned};
-use crate::codec::method::Publish;
+use crate::codec::method::{PUBLISH, Publish};
 use crate::codec::outbox::Content;
 use crate::codec::properties::Properties;
 use crate::entities::exchange::RouteTo;
@@ -79,7 +79,9 @@ impl Open {
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
         let Some(content) = channel.content.take() else { return Ok(()) };
         let properties = content.properties.unwrap_or_default();
-        let outbound = self.outbound(number, &content.publish, properties, content.body.into_bytes())?;
+        let outbound = self
+            .outbound(number, &content.publish, properties, content.body.into_bytes())
+            .map_err(|fault| fault.of(PUBLISH))?;
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
         let confirm = match &mut channel.mode {
             Mode::Plain => None,
@@ -88,7 +90,7 @@ impl Open {
                 *next += 1;
                 Some(confirm)
             }
-            Mode::Transaction(transaction) => return transaction.publish(outbound),
+            Mode::Transaction(transaction) => return transaction.publish(outbound).map_err(|fault| fault.of(PUBLISH)),
         };
         let entry = Entry {
             channel: number,
@@ -229,7 +231,7 @@ impl Open {
                 Err(error) => match (entry.number, may_be_nacked(&error)) {
                     (Some(_), true) => false,
                     _ => {
-                        self.fail(entry.channel, &error.into());
+                        self.fail(entry.channel, &Fault::from(error).of(PUBLISH));
                         continue;
                     }
                 },

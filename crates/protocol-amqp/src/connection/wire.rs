@@ -6,13 +6,14 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use net::Connection;
-use tokio::time::Instant;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout};
 use tokio_util::io::poll_read_buf;
 
 use crate::codec::frame::{self, Frame};
 use crate::codec::outbox::Outbox;
 use crate::fault::Fault;
-use crate::limits::{FRAME_MAX, READ_BYTES};
+use crate::limits::{CLOSE_TIMEOUT, FRAME_MAX, READ_BYTES};
 
 /// A socket and its buffers.
 pub(crate) struct Wire {
@@ -117,6 +118,19 @@ impl Wire {
     /// The socket's.
     pub(crate) async fn flush(&mut self) -> Result<(), Lost> {
         std::future::poll_fn(|context| self.poll_flush(context)).await
+    }
+
+    /// Says that nothing more comes and waits until the client has read that, whatever it says meanwhile: a socket that is closed with
+    /// something unread in it takes what was written with it.
+    pub(crate) async fn linger(&mut self) {
+        let gone = async {
+            self.socket.shutdown().await?;
+            loop {
+                self.more().await?;
+                self.input.clear();
+            }
+        };
+        let _: Result<Result<(), Lost>, _> = timeout(CLOSE_TIMEOUT, gone).await;
     }
 
     /// Waits for more to come.
