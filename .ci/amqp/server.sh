@@ -22,6 +22,7 @@ amqp_server() {
         return 0
     fi
     local posthouse
+    : >"$work_dir/out"
     posthouse="$(realpath "$POSTHOUSE")"
     "$posthouse" serve --http off --grpc off --amqp 127.0.0.1:0 --data "$work_dir/data" >"$work_dir/out" 2>"$work_dir/log" &
     server_pid=$!

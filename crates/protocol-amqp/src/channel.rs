@@ -27,8 +27,6 @@ pub(crate) struct Channel {
     pub(crate) id: u64,
     /// It was closed by us, and the client has not said that it knows.
     pub(crate) closing: bool,
-    /// The client wants no deliveries for now.
-    pub(crate) stopped: bool,
     pub(crate) mode: Mode,
     /// The message that is coming in.
     pub(crate) content: Option<Content>,

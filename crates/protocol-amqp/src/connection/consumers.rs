@@ -47,7 +47,7 @@ pub(super) enum Source {
 impl Consumer {
     /// What it may be given now.
     pub(super) fn credit(&self, channel: &Channel) -> Credit {
-        if self.cancelled || channel.stopped || channel.closing {
+        if self.cancelled || channel.closing {
             return Credit { messages: 0, bytes: 0 };
         }
         let mut messages = DELIVER_MESSAGES;
@@ -74,7 +74,7 @@ impl Open {
                 consumer.flag.raise();
             }
             if consumer.cancelled && consumer.unsettled == 0 {
-                self.consumers.remove(&key);
+                self.consumers.remove(&key).into_iter().for_each(|consumer| self.settling.outlive(consumer));
             }
         }
         if self.channels.get(&number).is_some_and(|channel| channel.global_prefetch > 0) {

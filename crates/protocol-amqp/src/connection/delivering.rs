@@ -33,7 +33,7 @@ pub(crate) struct Item {
 }
 
 /// Why a consumer gets nothing more.
-enum Over {
+pub(super) enum Over {
     /// Its queue is gone.
     Gone,
     Fault(Fault),
@@ -100,7 +100,6 @@ impl Open {
             return false;
         }
         let mut delivered = false;
-        let mut over: Vec<(ConsumerKey, Over)> = Vec::new();
         let since = self.app.options.clock.now().mono;
         for (key, consumer) in &mut self.consumers {
             if self.wire.out.len() >= OUTBOX_BYTES {
@@ -124,11 +123,14 @@ impl Open {
                     }
                     channel.show();
                 }
-                Poll::Ready(Err(end)) => over.push((*key, end)),
+                Poll::Ready(Err(end)) => self.over.push((*key, end)),
             }
         }
-        for (key, end) in over {
-            self.consumer_over(key, end);
+        // A client that deletes a queue hears that it is done before it hears that its consumers are.
+        if self.operation.is_none() {
+            for (key, end) in std::mem::take(&mut self.over) {
+                self.consumer_over(key, end);
+            }
         }
         delivered
     }

@@ -95,13 +95,14 @@ impl Open {
                 Ok(())
             }
             channel::AMQPMethod::Flow(flow) => {
-                let Some(channel) = self.open_channel(number)? else { return Ok(()) };
-                channel.stopped = !flow.active;
-                self.send(
-                    number,
-                    AMQPClass::Channel(channel::AMQPMethod::FlowOk(channel::FlowOk { active: flow.active })),
-                );
-                self.raise_all(number);
+                if self.open_channel(number)?.is_none() {
+                    return Ok(());
+                }
+                if !flow.active {
+                    // As RabbitMQ has it. A client that wants less is to use `basic.qos`.
+                    return Err(Fault::not_implemented("active=false"));
+                }
+                self.send(number, AMQPClass::Channel(channel::AMQPMethod::FlowOk(channel::FlowOk { active: true })));
                 Ok(())
             }
             channel::AMQPMethod::FlowOk(_) => Ok(()),

@@ -34,6 +34,7 @@ use tokio::time::timeout;
 
 use self::confirms::Confirms;
 use self::consumers::Consumer;
+use self::delivering::Over;
 use self::handshake::{Refused, Terms};
 use self::operations::Operation;
 use self::publishing::Publishing;
@@ -101,6 +102,8 @@ struct Open {
     next_channel: u64,
     consumers: BTreeMap<ConsumerKey, Consumer>,
     next_consumer: ConsumerKey,
+    /// Consumers that get nothing more, which was not told yet.
+    over: Vec<(ConsumerKey, Over)>,
     /// Wakes this task for a consumer's sake.
     task: Arc<AtomicWaker>,
     targets: Targets,
@@ -164,6 +167,7 @@ impl Open {
             next_channel: 1,
             consumers: BTreeMap::new(),
             next_consumer: 1,
+            over: Vec::new(),
             task: Arc::default(),
             targets: Targets::default(),
             publishing: Publishing::default(),

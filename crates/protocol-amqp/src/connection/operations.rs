@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use amq_protocol::protocol::{AMQPClass, basic, channel, connection, exchange, queue as queue_class, tx};
 use broker::views::Delivered;
-use broker::{ConsumeError, Credentials, Publishes, Receive, Session};
+use broker::{ConsumeError, Publishes, Receive, Session};
 
 use super::consumers::Source;
 use super::delivering::{Item, shown};
@@ -150,18 +150,12 @@ impl Open {
                 self.state = State::Closed;
                 return Ok(None);
             }
-            AMQPClass::Connection(connection::AMQPMethod::UpdateSecret(update)) => {
-                let password = String::from_utf8_lossy(update.new_secret.as_bytes()).into_owned();
-                let credentials = Credentials::Password { user: self.terms.user.clone(), password };
-                let peer = self.terms.ends.peer.addr.ip();
-                Box::pin(async move {
-                    match session.broker().login(credentials, Some(peer)).await {
-                        Ok(_) => Ok(Reply::Send(AMQPClass::Connection(connection::AMQPMethod::UpdateSecretOk(
-                            connection::UpdateSecretOk {},
-                        )))),
-                        Err(_) => Err(Fault::not_allowed("New secret was refused")),
-                    }
-                })
+            AMQPClass::Connection(connection::AMQPMethod::UpdateSecret(_)) => {
+                // Only a login that runs out has a secret to renew, and none of those that AMQP offers does: as with RabbitMQ's own users, the
+                // connection goes on as who it is.
+                let ok = connection::AMQPMethod::UpdateSecretOk(connection::UpdateSecretOk {});
+                self.send(0, AMQPClass::Connection(ok));
+                return Ok(None);
             }
             AMQPClass::Channel(channel::AMQPMethod::Close(_)) => {
                 self.release_channel(number);

@@ -10,6 +10,7 @@ use broker::queue::Settle as How;
 use broker::{Receipt, SettleError, Started, StorageError};
 
 use super::Open;
+use super::consumers::Consumer;
 use crate::channel::Mode;
 use crate::codec::method::{self, Settle};
 use crate::fault::Fault;
@@ -20,6 +21,8 @@ use crate::unsettled::Unsettled;
 #[derive(Default)]
 pub(super) struct Settling {
     batch: Vec<(Receipt, How)>,
+    /// Consumers that were cancelled and have nothing left, once the batch is under way.
+    ended: Vec<Consumer>,
     calls: VecDeque<Started<Vec<Result<(), SettleError>>>>,
 }
 
@@ -37,6 +40,12 @@ impl Settling {
     /// Adds one.
     pub(super) fn push(&mut self, receipt: Receipt, how: How) {
         self.batch.push((receipt, how));
+    }
+
+    /// Keeps a consumer whose last delivery is being settled until that has begun. IMPORTANT: without it the broker would put the delivery
+    /// back, and what settles it would come too late.
+    pub(super) fn outlive(&mut self, consumer: Consumer) {
+        self.ended.push(consumer);
     }
 }
 
@@ -94,6 +103,7 @@ impl Open {
             let batch = std::mem::take(&mut self.settling.batch);
             self.settling.calls.push_back(self.internal.start_settle(batch));
         }
+        self.settling.ended.clear();
     }
 
     /// Hears what became of settlements. `true` if some ended.
