@@ -9,7 +9,7 @@ use super::core::Core;
 use super::intake::Pending;
 use super::options::{COPY_PAYLOAD_BYTES, WAL_OVERRUN};
 use super::published::{Payload, Position};
-use super::round::{Encoded, encode_round};
+use super::round::{Encoded, encode_round, in_memory};
 use super::stats::instant;
 use super::wal::{FILE_HEADER_BYTES, FileHeader, WalFile};
 use crate::{CommitOutcome, Durability};
@@ -81,6 +81,7 @@ impl Writer {
 impl Core {
     /// Writes one round of what waits, and ends its commits.
     pub(super) fn run_round(&self) -> Round {
+        let _turn = self.turn.lock();
         let mut writer = self.writer.lock();
         let commits = match self.take_round(&mut writer) {
             Ok(commits) if commits.is_empty() => return Round::Idle,
@@ -100,7 +101,7 @@ impl Core {
         match self.write_round(&mut writer, &commits) {
             Ok(encoded) => {
                 let position = Position { seq: writer.seq, pos: writer.pos, round: writer.round };
-                let ends = self.publish(commits, encoded.payloads, position);
+                let ends = self.publish(commits, encoded.payloads, Some(position));
                 drop(writer);
                 self.finish(ends);
             }
@@ -110,6 +111,31 @@ impl Core {
             }
         }
         Round::Done
+    }
+
+    /// Ends commits of which nothing is written in the caller's own time, if it is nobody else's turn: to wake the committer for them takes
+    /// longer than they do. `false` if it is; the committer is to be woken then.
+    pub(super) fn end_in_memory(&self) -> bool {
+        let Some(turn) = self.turn.try_lock() else { return false };
+        let mut commits = Vec::with_capacity(1);
+        {
+            let mut intake = self.intake.lock();
+            while commits.len() < self.options.round_commits
+                && let Some(next) = intake.queue.pop_front_if(|next| next.is_in_memory())
+            {
+                commits.push(next);
+            }
+        }
+        let payloads = commits.iter().flat_map(in_memory).collect();
+        let ends = self.publish(commits, payloads, None);
+        self.finish(ends);
+        drop(turn);
+        // IMPORTANT: whoever queued behind these, and was not the first, has woken nobody.
+        let waits = !self.intake.lock().queue.is_empty();
+        if waits {
+            self.work.notify_one();
+        }
+        true
     }
 
     /// Takes what fits the active file and the bounds of a round.
@@ -221,7 +247,7 @@ impl Core {
         &self,
         commits: Vec<Pending>,
         payloads: Vec<Payload>,
-        position: Position,
+        position: Option<Position>,
     ) -> Vec<(Pending, CommitOutcome)> {
         let mut ends = Vec::with_capacity(commits.len());
         let mut published = self.published.write();
@@ -243,7 +269,7 @@ impl Core {
                 published.recent.push(seq, pos, batch);
             }
         }
-        published.position = position;
+        published.position = position.unwrap_or(published.position);
         ends
     }
 

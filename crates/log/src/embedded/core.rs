@@ -22,13 +22,16 @@ use crate::{BackupState, CommitOutcome, Completion, EngineState, Fault, Refusal}
 
 /// The engine without its threads.
 ///
-/// Locks are taken in this order, and none is held while a completion is called: `upkeep`, `writer`, `intake`, `published`, `wal`.
+/// Locks are taken in this order, and none but the first is held while a completion is called: `turn`, `upkeep`, `writer`, `intake`, `published`,
+/// `wal`. `turn` is only ever waited for by the committer; a completion that commits finds it taken and goes on.
 /// Nothing is locked under `pin`.
 pub(super) struct Core {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) options: EmbeddedOptions,
     /// Bytes of free space under which appends are refused.
     pub(super) reserve_bytes: u64,
+    /// Held by whoever takes commits from the queue, until they have heard of their end: so that they hear in their order.
+    pub(super) turn: Mutex<()>,
     pub(super) intake: Mutex<Intake>,
     /// `Intake::under_way`, for who only looks.
     pub(super) under_way: AtomicUsize,
@@ -73,13 +76,17 @@ impl Core {
     pub(super) fn submit(&self, draft: Result<Draft, Refusal>, done: Completion) {
         let queued_at = instant();
         let draft = draft.and_then(|draft| self.check_keys(draft));
-        let (refused, wakes) = {
+        let (refused, wakes, alone) = {
             let mut intake = self.intake.lock();
             let refused = intake.submit(draft, done, queued_at);
             self.under_way.store(intake.under_way, Ordering::Release);
             let wakes = refused.is_ok() && (intake.queue.len() == 1 || intake.under_way == intake.wake_at);
-            (refused, wakes)
+            let alone = intake.under_way == 1 && intake.queue.front().is_some_and(Pending::is_in_memory);
+            (refused, wakes, alone)
         };
+        if alone && self.options.threads && self.end_in_memory() {
+            return;
+        }
         // Without the lock: whoever is woken wants it at once.
         if wakes {
             self.work.notify_one();

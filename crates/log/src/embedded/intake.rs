@@ -63,6 +63,11 @@ impl Pending {
         }
     }
 
+    /// Whether nothing of it is written, nor waited for.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.frame_bytes == 0 && self.durability == Durability::Memory
+    }
+
     /// The numbers of the payloads that are written, in their order.
     pub(super) fn on_disk(&self) -> impl Iterator<Item = usize> + '_ {
         let listed = self.on_disk.as_deref();

@@ -32,11 +32,7 @@ pub(super) fn encode_round(writer: &mut Writer, commits: &[Pending]) -> Encoded 
         let frame_pos = writer.pos + encoded.bytes;
         let mut at = frame_pos + (FRAME_HEADER_BYTES + commit.targets.len()) as u64;
         let first = encoded.payloads.len();
-        encoded.payloads.extend(commit.payloads.iter().map(|payload| Payload {
-            place: None,
-            max_ts: payload.batch.max_timestamp_ms(),
-            batch: Some(payload.batch.clone()),
-        }));
+        encoded.payloads.extend(in_memory(commit));
         if commit.frame_bytes > 0 {
             let on_disk = || commit.on_disk().filter_map(|index| commit.payloads.get(index));
             index += 1;
@@ -72,6 +68,15 @@ pub(super) fn encode_round(writer: &mut Writer, commits: &[Pending]) -> Encoded 
         }
     }
     encoded
+}
+
+/// A commit's payloads, as far as they have no place on the disk.
+pub(super) fn in_memory(commit: &Pending) -> impl Iterator<Item = Payload> {
+    commit.payloads.iter().map(|payload| Payload {
+        place: None,
+        max_ts: payload.batch.max_timestamp_ms(),
+        batch: Some(payload.batch.clone()),
+    })
 }
 
 /// Sizes and places within a file, which the largest frame keeps within 32 bits.

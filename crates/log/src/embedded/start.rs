@@ -167,6 +167,7 @@ pub(super) fn assemble(disk: Arc<dyn Disk>, options: EmbeddedOptions, recovered:
     let core = Core {
         disk,
         reserve_bytes,
+        turn: Mutex::new(()),
         intake: Mutex::new(intake),
         under_way: AtomicUsize::new(0),
         has_keys: AtomicBool::new(has_keys),
