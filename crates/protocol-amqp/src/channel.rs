@@ -66,6 +66,50 @@ impl Channel {
     }
 }
 
+/// A connection's channels, by number.
+#[derive(Default)]
+pub(crate) struct Channels {
+    /// Numbers are small, and looked up with every frame.
+    by_number: Vec<Option<Box<Channel>>>,
+}
+
+impl Channels {
+    pub(crate) fn get(&self, number: u16) -> Option<&Channel> {
+        self.by_number.get(usize::from(number))?.as_deref()
+    }
+
+    pub(crate) fn get_mut(&mut self, number: u16) -> Option<&mut Channel> {
+        self.by_number.get_mut(usize::from(number))?.as_deref_mut()
+    }
+
+    pub(crate) fn has(&self, number: u16) -> bool {
+        self.get(number).is_some()
+    }
+
+    pub(crate) fn insert(&mut self, number: u16, channel: Channel) {
+        let at = usize::from(number);
+        if self.by_number.len() <= at {
+            self.by_number.resize_with(at + 1, || None);
+        }
+        if let Some(place) = self.by_number.get_mut(at) {
+            *place = Some(Box::new(channel));
+        }
+    }
+
+    pub(crate) fn remove(&mut self, number: u16) {
+        if let Some(place) = self.by_number.get_mut(usize::from(number)) {
+            *place = None;
+        }
+        while let Some(None) = self.by_number.last() {
+            self.by_number.pop();
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, &Channel)> {
+        (0u16..).zip(&self.by_number).filter_map(|(number, channel)| Some((number, channel.as_deref()?)))
+    }
+}
+
 /// What a channel does with what is published on it.
 #[derive(Debug, Default)]
 pub(crate) enum Mode {

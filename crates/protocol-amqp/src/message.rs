@@ -8,8 +8,8 @@ use bytes::Bytes;
 use types::{Headers, Message, MessageId, Text, Timestamp, Value};
 
 use crate::codec::method::Publish;
-use crate::codec::properties::{Properties, flag};
-use crate::codec::table::{seconds, to_seconds};
+use crate::codec::properties::{self, Properties, flag};
+use crate::codec::table::{seconds, to_seconds, write_short};
 use crate::deaths;
 use crate::fault::Fault;
 
@@ -225,6 +225,52 @@ pub(crate) struct Outgoing {
     pub(crate) body: Bytes,
 }
 
+/// What a message may have for [`write_plain`].
+const PLAIN: u16 = flag::CONTENT_TYPE
+    | flag::DELIVERY_MODE
+    | flag::PRIORITY
+    | flag::CORRELATION_ID
+    | flag::REPLY_TO
+    | flag::MESSAGE_ID;
+
+/// Writes the content header of a message that came in by AMQP and has no more than the commonest properties; `false` if it has, and
+/// nothing was written. It says what [`outgoing`] and [`properties::write`] say, without making anything of it first.
+pub(crate) fn write_plain(message: &Message, out: &mut Vec<u8>) -> bool {
+    let [(name, Value::Text(digits))] = message.headers.as_slice() else { return false };
+    if name.bytes() != FLAGS.as_bytes() || message.key.is_some() || message.not_before.is_some() {
+        return false;
+    }
+    let Ok(flags) = u16::from_str_radix(digits, 16) else { return false };
+    let id = match &message.id {
+        Some(MessageId::Text(id)) if flags & flag::MESSAGE_ID != 0 => Some(id.bytes()),
+        _ => None,
+    };
+    let texts = [
+        (flag::CORRELATION_ID, message.correlation_id.as_ref().map(Text::bytes)),
+        (flag::REPLY_TO, message.reply_to.as_ref().map(Text::bytes)),
+        (flag::MESSAGE_ID, id),
+    ];
+    let agree = |(bit, text): &(u16, Option<&Bytes>)| (flags & bit != 0) == text.is_some();
+    let is_plain = flags & !PLAIN == 0
+        && texts.iter().all(agree)
+        && agree(&(flag::CONTENT_TYPE, message.content_type.as_ref().map(Text::bytes)))
+        && (flags & flag::PRIORITY != 0) == message.priority.is_some()
+        && !message.reply_to.as_ref().is_some_and(|to| to.bytes().starts_with(INBOX_PREFIX));
+    if !is_plain {
+        return false;
+    }
+    properties::write_head(message.body.as_ref().map_or(0, Bytes::len) as u64, flags, out);
+    if let Some(content_type) = &message.content_type {
+        write_short(content_type.bytes(), out);
+    }
+    if flags & flag::DELIVERY_MODE != 0 {
+        out.push(if message.durable { 2 } else { 1 });
+    }
+    out.extend(message.priority);
+    texts.into_iter().filter_map(|(_, text)| text).for_each(|text| write_short(text, out));
+    true
+}
+
 /// A message of the broker's as a client gets it.
 pub(crate) fn outgoing(message: Message) -> Outgoing {
     let died = message.headers.iter().any(|(name, _)| name.as_str() == DEATHS_HEADER);
@@ -349,6 +395,41 @@ mod tests {
         let mut message = incoming(&publish(), empty_id, Bytes::new(), NOW, false).unwrap();
         message.id = Some(MessageId::Uuid([1; 16]));
         assert_eq!(outgoing(message).properties.message_id, text(""));
+    }
+
+    #[test]
+    fn what_is_written_at_once_is_what_is_written_by_way_of_its_properties() {
+        let text = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+        let few = Properties {
+            flags: flag::CONTENT_TYPE | flag::DELIVERY_MODE,
+            content_type: text("text/plain"),
+            delivery_mode: Some(2),
+            ..Properties::default()
+        };
+        let most = Properties {
+            flags: PLAIN,
+            priority: Some(3),
+            correlation_id: text("c"),
+            reply_to: text("r"),
+            message_id: text("m"),
+            ..few.clone()
+        };
+        let plain = [Properties::default(), few.clone(), most.clone()];
+        let others = [
+            Properties { flags: most.flags | flag::TYPE, kind: text("k"), ..most.clone() },
+            Properties { flags: few.flags | flag::HEADERS, ..few.clone() },
+            Properties { flags: PLAIN, reply_to: text("amq.rabbitmq.reply-to._inbox.1"), ..most.clone() },
+            Properties { flags: PLAIN, message_id: text(""), ..most },
+        ];
+        for (is_plain, properties) in
+            plain.into_iter().map(|plain| (true, plain)).chain(others.into_iter().map(|other| (false, other)))
+        {
+            let message = incoming(&publish(), properties.clone(), "body".into(), NOW, false).unwrap();
+            let (mut at_once, mut by_way) = (Vec::new(), Vec::new());
+            assert_eq!(write_plain(&message, &mut at_once), is_plain, "{properties:?}");
+            properties::write(4, &outgoing(message).properties, &mut by_way);
+            assert!(if is_plain { at_once == by_way } else { at_once.is_empty() }, "{properties:?}");
+        }
     }
 
     #[test]

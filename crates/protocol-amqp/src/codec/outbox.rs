@@ -110,6 +110,24 @@ impl Outbox {
         properties: &Properties,
         body: &Bytes,
     ) {
+        let header = |out: &mut Vec<u8>| {
+            properties::write(body.len() as u64, properties, out);
+            true
+        };
+        self.content_with(channel, how, exchange, routing_key, header, body);
+    }
+
+    /// As [`content`](Self::content), with a header that `header` writes. `false` if that says so: nothing is written then.
+    pub(crate) fn content_with(
+        &mut self,
+        channel: u16,
+        how: &Content<'_>,
+        exchange: &[u8],
+        routing_key: &[u8],
+        header: impl FnOnce(&mut Vec<u8>) -> bool,
+        body: &Bytes,
+    ) -> bool {
+        let start = self.tail.len();
         self.frame(FRAME_METHOD, channel, |out| {
             out.put_u16(BASIC);
             match how {
@@ -136,7 +154,12 @@ impl Outbox {
                 out.put_u32(*message_count);
             }
         });
-        self.frame(FRAME_HEADER, channel, |out| properties::write(body.len() as u64, properties, out));
+        let mut is_written = true;
+        self.frame(FRAME_HEADER, channel, |out| is_written = header(out));
+        if !is_written {
+            self.tail.truncate(start);
+            return false;
+        }
         let mut body = body.clone();
         let most = self.frame_max.saturating_sub(OVERHEAD).max(1);
         while !body.is_empty() {
@@ -153,6 +176,7 @@ impl Outbox {
             }
             self.tail.put_u8(FRAME_END);
         }
+        true
     }
 
     /// Puts the tail behind the pieces.

@@ -102,13 +102,18 @@ fn properties(flags: u16, payload: &mut Bytes) -> Result<Properties, Fault> {
     Ok(found)
 }
 
-/// Writes a content header's payload. The flags follow from what is there.
-pub(crate) fn write(size: u64, properties: &Properties, out: &mut Vec<u8>) {
+/// Writes the beginning of a content header's payload: all but the properties.
+pub(crate) fn write_head(size: u64, flags: u16, out: &mut Vec<u8>) {
     out.put_u16(BASIC);
     out.put_u16(0);
     out.put_u64(size);
-    let place = out.len();
-    out.put_u16(0);
+    out.put_u16(flags);
+}
+
+/// Writes a content header's payload. The flags follow from what is there.
+pub(crate) fn write(size: u64, properties: &Properties, out: &mut Vec<u8>) {
+    write_head(size, 0, out);
+    let place = out.len() - 2;
     let mut flags = 0;
     let text = |flags: &mut u16, bit: u16, value: &Option<Bytes>, out: &mut Vec<u8>| {
         if let Some(value) = value {

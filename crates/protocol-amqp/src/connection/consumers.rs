@@ -77,7 +77,7 @@ impl Open {
                 self.consumers.remove(&key).into_iter().for_each(|consumer| self.settling.outlive(consumer));
             }
         }
-        if self.channels.get(&number).is_some_and(|channel| channel.global_prefetch > 0) {
+        if self.channels.get(number).is_some_and(|channel| channel.global_prefetch > 0) {
             self.raise_starved(number);
         }
     }

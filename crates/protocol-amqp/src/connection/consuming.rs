@@ -38,7 +38,7 @@ impl Open {
             "" => made_up_tag().into(),
             tag => tag.into(),
         };
-        let Some(channel) = self.channels.get(&number) else { return Ok(()) };
+        let Some(channel) = self.channels.get(number) else { return Ok(()) };
         if channel.consumers.contains_key(&tag) {
             return Err(Fault::not_allowed(format_args!("attempt to reuse consumer tag '{tag}'")));
         }
@@ -81,7 +81,7 @@ impl Open {
             cancelled: false,
             flag: Flag::new(&self.task),
         };
-        if let Some(channel) = self.channels.get_mut(&number) {
+        if let Some(channel) = self.channels.get_mut(number) {
             channel.consumers.insert(Arc::clone(&tag), key);
             if let Some(entry) = &channel.entry {
                 entry.put_consumer(registry::Consumer {
@@ -108,7 +108,7 @@ impl Open {
     /// # Errors
     /// 404 if none was declared.
     pub(super) fn queue_name(&self, number: u16, given: &str) -> Result<String, Fault> {
-        match (given, self.channels.get(&number)) {
+        match (given, self.channels.get(number)) {
             ("", Some(channel)) if channel.last_queue.is_empty() => {
                 Err(Fault::not_found("no previously declared queue"))
             }

@@ -26,7 +26,7 @@ impl Open {
     /// # Errors
     /// 504 if it is not open, 505 if a message's frames were to come first.
     pub(super) fn open_channel(&mut self, number: u16) -> Result<Option<&mut Channel>, Fault> {
-        match self.channels.get_mut(&number) {
+        match self.channels.get_mut(number) {
             None => Err(Fault::channel_error("expected 'channel.open'")),
             Some(channel) if channel.closing => Ok(None),
             Some(channel) if channel.content.is_some() => {
@@ -39,7 +39,7 @@ impl Open {
 
     /// A content header.
     pub(super) fn header(&mut self, number: u16, payload: Bytes) -> Result<(), Fault> {
-        let Some(channel) = self.channels.get_mut(&number) else {
+        let Some(channel) = self.channels.get_mut(number) else {
             return Err(Fault::channel_error("expected 'channel.open'"));
         };
         if channel.closing {
@@ -64,7 +64,7 @@ impl Open {
 
     /// A piece of a body.
     pub(super) fn body(&mut self, number: u16, payload: Bytes) -> Result<(), Fault> {
-        let Some(channel) = self.channels.get_mut(&number) else {
+        let Some(channel) = self.channels.get_mut(number) else {
             return Err(Fault::channel_error("expected 'channel.open'"));
         };
         if channel.closing {

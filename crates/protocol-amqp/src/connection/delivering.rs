@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use amq_protocol::protocol::{AMQPClass, basic};
 use broker::queue::Credit;
 use broker::{ConsumeError, Receipt, ReplayError};
+use bytes::Bytes;
 use types::{Message, Text, Value};
 
 use super::Open;
@@ -108,7 +109,7 @@ impl Open {
             if !consumer.flag.take() {
                 continue;
             }
-            let Some(channel) = self.channels.get_mut(&consumer.channel) else { continue };
+            let Some(channel) = self.channels.get_mut(consumer.channel) else { continue };
             let credit = consumer.credit(channel);
             consumer.starved = credit.messages == 0;
             let waker = consumer.flag.waker();
@@ -142,7 +143,7 @@ impl Open {
             Over::Fault(fault) => self.fail(number, &fault),
             Over::Gone => {
                 let Some(consumer) = self.consumers.remove(&key) else { return };
-                if let Some(channel) = self.channels.get_mut(&number) {
+                if let Some(channel) = self.channels.get_mut(number) {
                     channel.forget_consumer(&consumer.tag);
                 }
                 if self.terms.cancel_notify && !consumer.cancelled {
@@ -162,7 +163,6 @@ fn hand_out(
     since: types::Monotonic,
     out: &mut Outbox,
 ) {
-    let Outgoing { exchange, routing_key, properties, body } = shown(&mut item, consumer.counts);
     let entry = Unsettled {
         receipt: item.receipt,
         consumer: Some(key),
@@ -173,5 +173,16 @@ fn hand_out(
     let delivery_tag = channel.unsettled.push((!consumer.no_ack).then_some(entry));
     consumer.unsettled += usize::from(!consumer.no_ack);
     let how = Content::Deliver { consumer_tag: &consumer.tag, delivery_tag, redelivered: item.redelivered };
+    if item.attempt <= 1 && item.offset.is_none() {
+        let message = &*item.message;
+        let exchange = message.topic.as_ref().map_or(&[][..], |topic| topic.bytes());
+        let empty = Bytes::new();
+        let body = message.body.as_ref().unwrap_or(&empty);
+        let header = |out: &mut Vec<u8>| message::write_plain(message, out);
+        if out.content_with(consumer.channel, &how, exchange, &message.subject, header, body) {
+            return;
+        }
+    }
+    let Outgoing { exchange, routing_key, properties, body } = shown(&mut item, consumer.counts);
     out.content(consumer.channel, &how, &exchange, &routing_key, &properties, &body);
 }

@@ -22,12 +22,12 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
 impl Open {
     /// Closes a channel for a fault. Its number may be used again once the client knows.
     pub(super) fn close_channel(&mut self, number: u16, fault: &Fault) {
-        if self.channels.get(&number).is_none_or(|channel| channel.closing) {
+        if self.channels.get(number).is_none_or(|channel| channel.closing) {
             return;
         }
         tracing::debug!(channel = number, %fault, "an AMQP channel is closed");
         self.release_channel(number);
-        if let Some(channel) = self.channels.get_mut(&number) {
+        if let Some(channel) = self.channels.get_mut(number) {
             channel.closing = true;
         }
         let (class_id, method_id) = fault.method;
@@ -39,7 +39,7 @@ impl Open {
     /// Puts back what a channel has, and ends its consumers.
     pub(super) fn release_channel(&mut self, number: u16) {
         self.confirms.flush(&mut self.wire.out);
-        let Some(channel) = self.channels.get_mut(&number) else { return };
+        let Some(channel) = self.channels.get_mut(number) else { return };
         Self::forget_content(&mut self.partial_bytes, channel);
         let mut entries: Vec<Unsettled> = Vec::with_capacity(channel.unsettled.len());
         channel.unsettled.take_to(0, |_, entry| entries.push(entry));
@@ -87,7 +87,7 @@ impl Open {
 
     /// What is left to do once the socket is gone: everything goes back, and what was begun ends.
     pub(super) async fn finish(mut self) {
-        let numbers: Vec<u16> = self.channels.keys().copied().collect();
+        let numbers: Vec<u16> = self.channels.iter().map(|(number, _)| number).collect();
         for number in numbers {
             self.release_channel(number);
         }

@@ -12,7 +12,7 @@ impl Open {
     pub(super) fn method(&mut self, number: u16, method: Method) -> Result<(), Fault> {
         let is_other = matches!(method, Method::Other(_));
         let end = self.method_now(number, method);
-        if is_other && let Some(channel) = self.channels.get(&number) {
+        if is_other && let Some(channel) = self.channels.get(number) {
             channel.show();
         }
         end
@@ -79,18 +79,18 @@ impl Open {
         match method {
             channel::AMQPMethod::Open(_) => self.channel_open(number),
             channel::AMQPMethod::CloseOk(_) => {
-                if self.channels.get(&number).is_some_and(|channel| channel.closing) {
-                    self.channels.remove(&number);
+                if self.channels.get(number).is_some_and(|channel| channel.closing) {
+                    self.channels.remove(number);
                 }
                 Ok(())
             }
-            channel::AMQPMethod::Close(_) if self.channels.get(&number).is_some_and(|channel| channel.closing) => {
+            channel::AMQPMethod::Close(_) if self.channels.get(number).is_some_and(|channel| channel.closing) => {
                 // Both sides closed it.
-                self.channels.remove(&number);
+                self.channels.remove(number);
                 self.send(number, AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {})));
                 Ok(())
             }
-            channel::AMQPMethod::Close(_) if self.channels.contains_key(&number) => {
+            channel::AMQPMethod::Close(_) if self.channels.has(number) => {
                 self.wait(number, AMQPClass::Channel(method));
                 Ok(())
             }
@@ -120,7 +120,7 @@ impl Open {
                 "number of channels opened ({number}) has reached the negotiated channel_max ({most})"
             )));
         }
-        if self.channels.contains_key(&number) {
+        if self.channels.has(number) {
             return Err(Fault::channel_error("second 'channel.open' seen"));
         }
         let id = self.next_channel;
@@ -135,7 +135,7 @@ impl Open {
 
     /// Methods of an open channel.
     fn work_method(&mut self, number: u16, method: AMQPClass) -> Result<(), Fault> {
-        let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
+        let Some(channel) = self.channels.get_mut(number) else { return Ok(()) };
         match method {
             AMQPClass::Basic(basic::AMQPMethod::Qos(qos)) => self.qos(number, &qos),
             AMQPClass::Basic(basic::AMQPMethod::Consume(consume)) => self.consume(number, consume),
@@ -181,7 +181,7 @@ impl Open {
     }
 
     fn rollback(&mut self, number: u16) -> Result<(), Fault> {
-        let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
+        let Some(channel) = self.channels.get_mut(number) else { return Ok(()) };
         let Mode::Transaction(transaction) = &mut channel.mode else { return Err(not_transactional()) };
         let transaction = std::mem::take(&mut **transaction);
         let mut entries: Vec<_> = transaction.settlements.into_iter().map(|(tag, entry, _)| (tag, entry)).collect();
@@ -193,7 +193,7 @@ impl Open {
 
     /// `basic.qos`.
     fn qos(&mut self, number: u16, qos: &basic::Qos) -> Result<(), Fault> {
-        let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
+        let Some(channel) = self.channels.get_mut(number) else { return Ok(()) };
         if qos.global {
             channel.global_prefetch = qos.prefetch_count;
         } else {

@@ -18,7 +18,7 @@ mod settling;
 mod timers;
 mod wire;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -31,6 +31,7 @@ use broker::Session;
 use futures_util::task::AtomicWaker;
 use net::{Connection, Drain, PeerInfo};
 use tokio::time::timeout;
+use types::Timestamp;
 
 use self::confirms::Confirms;
 use self::consumers::Consumer;
@@ -42,7 +43,7 @@ use self::settling::Settling;
 use self::timers::Timers;
 use self::wire::{Lost, Wire};
 use crate::app::App;
-use crate::channel::Channel;
+use crate::channel::{Channel, Channels};
 use crate::codec::frame::Kind;
 use crate::codec::method;
 use crate::entities::vhost::vhost;
@@ -98,7 +99,7 @@ struct Open {
     terms: Terms,
     wire: Wire,
     state: State,
-    channels: HashMap<u16, Channel>,
+    channels: Channels,
     next_channel: u64,
     consumers: BTreeMap<ConsumerKey, Consumer>,
     next_consumer: ConsumerKey,
@@ -113,6 +114,8 @@ struct Open {
     /// A method that waits for all before it.
     waiting: Option<(u16, AMQPClass)>,
     operation: Option<Operation>,
+    /// When what is being handled was read.
+    now: Timestamp,
     /// Bytes of bodies that have not come in whole.
     partial_bytes: usize,
     timers: Timers,
@@ -163,7 +166,7 @@ impl Open {
             terms,
             wire,
             state: State::Open,
-            channels: HashMap::new(),
+            channels: Channels::default(),
             next_channel: 1,
             consumers: BTreeMap::new(),
             next_consumer: 1,
@@ -175,6 +178,7 @@ impl Open {
             settling: Settling::default(),
             waiting: None,
             operation: None,
+            now: Timestamp(0),
             partial_bytes: 0,
             lingers: false,
             draining: Box::pin(async move { drain.begun().await }),
@@ -233,6 +237,7 @@ impl Open {
     /// Handles what has come in, and what comes in meanwhile. Ready if something did.
     fn read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         let mut handled = 0;
+        self.now = self.app.options.clock.now().wall;
         while self.may_read() && self.state != State::Closed && handled < FRAMES_A_TURN {
             match self.wire.frame() {
                 Ok(Some(frame)) => {
@@ -299,6 +304,6 @@ impl Open {
 
     /// The channel of this number, unless it is being closed or is another one by now.
     fn channel_of(&mut self, number: u16, id: u64) -> Option<&mut Channel> {
-        self.channels.get_mut(&number).filter(|channel| channel.id == id && !channel.closing)
+        self.channels.get_mut(number).filter(|channel| channel.id == id && !channel.closing)
     }
 }

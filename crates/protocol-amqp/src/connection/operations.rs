@@ -55,7 +55,7 @@ impl Open {
             return true;
         }
         // A publish before it may have closed the channel.
-        let channel_id = self.channels.get(&number).filter(|channel| !channel.closing).map(|channel| channel.id);
+        let channel_id = self.channels.get(number).filter(|channel| !channel.closing).map(|channel| channel.id);
         if number != 0 && channel_id.is_none() {
             return true;
         }
@@ -93,7 +93,7 @@ impl Open {
             Reply::Nothing => {}
             Reply::Send(method) => self.send(number, method),
             Reply::Declared { declared: Declared { name, messages, consumers }, nowait } => {
-                if let Some(channel) = self.channels.get_mut(&number) {
+                if let Some(channel) = self.channels.get_mut(number) {
                     channel.last_queue.clone_from(&name);
                 }
                 if !nowait {
@@ -116,7 +116,7 @@ impl Open {
 
     fn got(&mut self, number: u16, delivered: Delivered, left: u64, no_ack: bool, counts: bool) {
         let since = self.app.options.clock.now().mono;
-        let Some(channel) = self.channels.get_mut(&number) else { return };
+        let Some(channel) = self.channels.get_mut(number) else { return };
         let receipt = Some(delivered.receipt);
         let entry = Unsettled { receipt, consumer: None, counts, since, timeout: None };
         let delivery_tag = channel.unsettled.push((!no_ack).then_some(entry));
@@ -160,7 +160,7 @@ impl Open {
             AMQPClass::Channel(channel::AMQPMethod::Close(_)) => {
                 self.release_channel(number);
                 self.send(number, AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {})));
-                self.channels.remove(&number);
+                self.channels.remove(number);
                 return Ok(None);
             }
             AMQPClass::Exchange(method) => exchange_operation(session, method)?,
@@ -192,7 +192,7 @@ impl Open {
         if !requeue {
             return Err(Fault::not_implemented("requeue=false"));
         }
-        let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
+        let Some(channel) = self.channels.get_mut(number) else { return Ok(()) };
         let mut entries = Vec::with_capacity(channel.unsettled.len());
         channel.unsettled.take_to(0, |_, entry| entries.push(entry));
         for entry in entries {
@@ -211,7 +211,7 @@ impl Open {
             consumer_tag: cancel.consumer_tag.clone(),
         }));
         let reply = if cancel.nowait { Reply::Nothing } else { Reply::Send(ok) };
-        let key = self.channels.get_mut(&number)?.forget_consumer(cancel.consumer_tag.as_str());
+        let key = self.channels.get_mut(number)?.forget_consumer(cancel.consumer_tag.as_str());
         let Some(mut consumer) = key.and_then(|key| self.consumers.remove(&key)) else {
             return Some(Box::pin(std::future::ready(Ok(reply))));
         };
@@ -232,7 +232,7 @@ impl Open {
     }
 
     fn commit(&mut self, number: u16) -> Result<Doing, Fault> {
-        let Some(channel) = self.channels.get_mut(&number) else { return Err(not_transactional()) };
+        let Some(channel) = self.channels.get_mut(number) else { return Err(not_transactional()) };
         let Mode::Transaction(transaction) = &mut channel.mode else { return Err(not_transactional()) };
         let transaction = std::mem::take(transaction);
         let receipts = transaction.receipts();

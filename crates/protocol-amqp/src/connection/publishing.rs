@@ -76,13 +76,13 @@ pub(super) fn options() -> PublishOptions {
 impl Open {
     /// A message has come in whole.
     pub(super) fn content_complete(&mut self, number: u16) -> Result<(), Fault> {
-        let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
+        let Some(channel) = self.channels.get_mut(number) else { return Ok(()) };
         let Some(content) = channel.content.take() else { return Ok(()) };
         let properties = content.properties.unwrap_or_default();
         let outbound = self
             .outbound(number, &content.publish, properties, content.body.into_bytes())
             .map_err(|fault| fault.of(PUBLISH))?;
-        let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
+        let Some(channel) = self.channels.get_mut(number) else { return Ok(()) };
         let confirm = match &mut channel.mode {
             Mode::Plain => None,
             Mode::Confirm { next } => {
@@ -142,7 +142,7 @@ impl Open {
                 body: body.clone(),
             })
         });
-        let now = self.app.options.clock.now().wall;
+        let now = self.now;
         let mut message = message::incoming(publish, properties, body, now, route.delayed)?;
         let to = match route.to {
             RouteTo::Exchange(to) => vec![to],

@@ -91,7 +91,7 @@ impl Open {
                         .oldest()
                         .is_some_and(|entry| now.since(entry.since) > entry.timeout.unwrap_or(timeout))
             })
-            .map(|(number, _)| *number)
+            .map(|(number, _)| number)
             .collect();
         for number in late {
             let ms = timeout.as_millis();
