@@ -5,16 +5,16 @@
     reason = "how long an engine's own threads take is measured by the machine's clock"
 )]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use log::CommitOutcome::{self, Committed};
-use log::{Durability, EmbeddedLog, EmbeddedOptions, Log, Refusal, Round};
+use log::{Commit, Durability, EmbeddedLog, EmbeddedOptions, Log, LogConfig, Refusal, Round};
 use testkit::{CrashStyle, FaultDisk};
 use types::Offset;
 use types::disk::Disk;
 
-use crate::suite::{A, Case, Harness, append, create, ended};
+use crate::suite::{A, B, Case, Harness, append, config, create, create_as, ended};
 
 struct Embedded {
     disk: Arc<dyn Disk>,
@@ -121,6 +121,80 @@ fn commits_that_wait_while_a_sync_runs_share_the_next_one() {
     let state = case.engine.engine_state();
     assert!(state.rounds <= rounds + 3, "{} rounds for 101 commits", state.rounds - rounds);
     assert_eq!(state.sync_us.iter().sum::<u64>(), state.rounds, "one sync a round");
+}
+
+/// What is written nowhere need not wake the committer, but it has its turn like everything else.
+#[test]
+fn commits_in_memory_end_within_the_call_unless_others_are_before_them() {
+    let disk = FaultDisk::new();
+    let engine = EmbeddedLog::open(Arc::new(disk.clone()), EmbeddedOptions::default()).unwrap();
+    let case = Case { harness: Box::new(Nothing), engine: Arc::new(engine) };
+    case.must([create(A), create_as(B, LogConfig { volatile: true, ..config() })]);
+    let at_once = case.start(Durability::Memory, [append(B, &["at once"])]);
+    // The creation's end was heard, but its round may still be ending: whoever comes then waits for the committer.
+    ended(&at_once);
+    let at_once = || case.start(Durability::Memory, [append(B, &["at once"])]).try_recv().is_ok();
+    assert!((0..1000).any(|_| at_once()), "a commit in memory never ends within its call");
+    disk.hold_syncs();
+    let durable = case.start(Durability::Fsync, [append(A, &["first"])]);
+    let behind: Vec<_> = (0..10).map(|_| case.start(Durability::Memory, [append(B, &["behind"])])).collect();
+    assert!(durable.try_recv().is_err() && behind.iter().all(|end| end.try_recv().is_err()), "out of turn");
+    disk.release_syncs();
+    for end in std::iter::once(&durable).chain(&behind) {
+        assert!(matches!(ended(end), Committed(_)));
+    }
+}
+
+/// Whoever ends its own commits, and the committer, take turns: each log's ends come in the order of its offsets, nobody is forgotten, and a
+/// commit that is made when another one ends is no exception.
+#[test]
+fn threads_that_end_their_own_commits_keep_the_order() {
+    const THREADS: usize = 4;
+    const COMMITS: usize = 300;
+    let engine = EmbeddedLog::open(Arc::new(FaultDisk::new()), EmbeddedOptions::default()).unwrap();
+    let case = Case { harness: Box::new(Nothing), engine: Arc::new(engine) };
+    case.must([create(A), create_as(B, LogConfig { volatile: true, ..config() })]);
+    let bases: Arc<Mutex<[Vec<u64>; 2]>> = Arc::default();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (engine, bases, sender) = (&case.engine, &bases, &sender);
+            scope.spawn(move || {
+                for at in 0..COMMITS {
+                    let durable = (at + thread) % 7 == 0;
+                    let (place, target) = if durable { (0, append(A, &["a"])) } else { (1, append(B, &["b"])) };
+                    let durability = if durable { Durability::Fsync } else { Durability::Memory };
+                    let (bases, sender, again) = (bases.clone(), sender.clone(), engine.clone());
+                    let done = move |outcome: CommitOutcome| {
+                        let Committed(written) = outcome else { panic!("refused") };
+                        bases.lock().unwrap()[place].push(written[0].base.0);
+                        let nested = Commit {
+                            durability: Durability::Memory,
+                            operations: vec![append(B, &["nested"])],
+                            uses_reserve: false,
+                        };
+                        let (bases, sender) = (bases.clone(), sender.clone());
+                        let done = move |outcome: CommitOutcome| {
+                            let Committed(written) = outcome else { panic!("refused") };
+                            bases.lock().unwrap()[1].push(written[0].base.0);
+                            sender.send(()).unwrap();
+                        };
+                        again.commit(nested, Box::new(done));
+                    };
+                    let commit = Commit { durability, operations: vec![target], uses_reserve: false };
+                    engine.commit(commit, Box::new(done));
+                }
+            });
+        }
+    });
+    for _ in 0..THREADS * COMMITS {
+        receiver.recv_timeout(Duration::from_secs(60)).expect("a commit was forgotten");
+    }
+    let bases = bases.lock().unwrap();
+    assert_eq!(bases[0].len() + bases[1].len(), 2 * THREADS * COMMITS);
+    for bases in &*bases {
+        assert!(bases.iter().copied().eq(0..bases.len() as u64), "out of order: {bases:?}");
+    }
 }
 
 #[test]
