@@ -18,6 +18,8 @@ use super::table::{with_length, write_short};
 
 /// Bodies from this size on are written from where they are, smaller ones are copied between their frames.
 const SHARED_BODY_BYTES: usize = 16 * 1024;
+/// Memory of the tail that is kept, in bytes.
+const KEPT_BYTES: usize = 256 * 1024;
 /// Most pieces that one call to the system writes.
 const MAX_SLICES: usize = 64;
 
@@ -36,8 +38,10 @@ pub(crate) enum Content<'a> {
 pub(crate) struct Outbox {
     /// Whole pieces, the oldest first.
     pieces: VecDeque<Bytes>,
-    /// What comes behind them.
+    /// What comes behind them. Its memory is kept from one write to the next.
     tail: Vec<u8>,
+    /// Bytes of the tail that were written.
+    tail_written: usize,
     len: usize,
     frame_max: usize,
 }
@@ -53,7 +57,7 @@ impl Outbox {
 
     /// Bytes that wait.
     pub(crate) fn len(&self) -> usize {
-        self.len + self.tail.len()
+        self.len + self.tail.len() - self.tail_written
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -181,10 +185,14 @@ impl Outbox {
 
     /// Puts the tail behind the pieces.
     fn seal(&mut self) {
-        if !self.tail.is_empty() {
-            self.len += self.tail.len();
-            self.pieces.push_back(Bytes::from(std::mem::take(&mut self.tail)));
+        if self.tail_written < self.tail.len() {
+            let mut piece = Bytes::from(std::mem::take(&mut self.tail));
+            piece.advance(self.tail_written);
+            self.len += piece.len();
+            self.pieces.push_back(piece);
         }
+        self.tail.clear();
+        self.tail_written = 0;
     }
 
     /// Writes as much as the socket takes. Ready once all is written; the bytes written so far are added to `written`.
@@ -198,10 +206,22 @@ impl Outbox {
         written: &mut u64,
     ) -> Poll<std::io::Result<()>> {
         loop {
-            self.seal();
             if self.pieces.is_empty() {
-                return Pin::new(socket).poll_flush(context);
+                let Some(rest) = self.tail.get(self.tail_written..).filter(|rest| !rest.is_empty()) else {
+                    self.tail.clear();
+                    self.tail_written = 0;
+                    self.tail.shrink_to(KEPT_BYTES);
+                    return Pin::new(socket).poll_flush(context);
+                };
+                let done = std::task::ready!(Pin::new(&mut *socket).poll_write(context, rest))?;
+                if done == 0 {
+                    return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
+                }
+                *written += done as u64;
+                self.tail_written += done;
+                continue;
             }
+            self.seal();
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let mut count = 0;
             for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
@@ -301,5 +321,57 @@ mod tests {
             .collect();
         assert_eq!(bodies, [20_000, 20_000, 5_000]);
         assert_eq!(frames.last(), Some(&AMQPFrame::Heartbeat));
+    }
+
+    /// Takes a few bytes at a time, and every other time none.
+    struct Slow {
+        taken: Vec<u8>,
+        ready: bool,
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<std::io::Result<usize>> {
+            self.ready = !self.ready;
+            if !self.ready {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let count = bytes.len().min(700);
+            self.taken.extend_from_slice(&bytes[..count]);
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_is_added_while_a_socket_is_slow_stays_in_order() {
+        let (mut whole, mut outbox) = (Outbox::new(131_072), Outbox::new(131_072));
+        let mut slow = Slow { taken: Vec::new(), ready: false };
+        let (mut context, mut written) = (Context::from_waker(std::task::Waker::noop()), 0);
+        for number in 0..60u64 {
+            let deliver = Content::Deliver { consumer_tag: "c", delivery_tag: number, redelivered: false };
+            // Now and then one that is not copied.
+            let body = Bytes::from(vec![number as u8; if number % 7 == 3 { SHARED_BODY_BYTES } else { 900 }]);
+            for outbox in [&mut whole, &mut outbox] {
+                outbox.content(1, &deliver, b"e", b"r", &Properties::default(), &body);
+            }
+            let _ = outbox.poll_write(&mut context, &mut slow, &mut written);
+        }
+        while outbox.poll_write(&mut context, &mut slow, &mut written).is_pending() {}
+        let mut expected = Vec::new();
+        assert!(whole.poll_write(&mut context, &mut expected, &mut 0).is_ready());
+        assert!(slow.taken == expected && outbox.is_empty());
+        assert_eq!(written, expected.len() as u64);
     }
 }
