@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use broker::Broker;
-use net::{Drain, Listener};
+use net::{Drain, Listener, PeerInfo};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::app::{AmqpOptions, App};
 use crate::connection;
@@ -22,6 +23,14 @@ impl Amqp {
     #[must_use]
     pub fn new(broker: Broker, options: AmqpOptions) -> Self {
         Self { app: App { broker, options, next: Arc::default() } }
+    }
+
+    /// Serves one connection to its end, whatever carries it.
+    pub async fn serve_one<S>(&self, socket: S, peer: PeerInfo, drain: Drain)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        connection::serve(self.app.clone(), socket, peer, drain).await;
     }
 }
 

@@ -102,6 +102,15 @@ fn properties(flags: u16, payload: &mut Bytes) -> Result<Properties, Fault> {
     Ok(found)
 }
 
+/// A content header as clients get it again: read, and written. `None` if it is none.
+#[must_use]
+pub fn reread(payload: &[u8]) -> Option<Vec<u8>> {
+    let (size, properties) = read(Bytes::copy_from_slice(payload)).ok()?;
+    let mut out = Vec::with_capacity(payload.len());
+    write(size, &properties, &mut out);
+    Some(out)
+}
+
 /// Writes a content header's payload. The flags follow from what is there.
 pub(crate) fn write(size: u64, properties: &Properties, out: &mut Vec<u8>) {
     out.put_u16(BASIC);

@@ -27,7 +27,7 @@ use std::task::{Context, Poll};
 use amq_protocol::protocol::AMQPClass;
 use broker::Session;
 use futures_util::task::AtomicWaker;
-use net::{Connection, Drain, PeerInfo};
+use net::{Drain, PeerInfo};
 use tokio::time::timeout;
 
 use self::confirms::Confirms;
@@ -50,7 +50,7 @@ use crate::unsettled::ConsumerKey;
 pub(crate) use self::delivering::Item;
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(app: App, socket: Connection, peer: PeerInfo, drain: Drain) {
+pub(crate) async fn serve(app: App, socket: impl wire::Socket + 'static, peer: PeerInfo, drain: Drain) {
     let addr = peer.addr;
     let mut wire = Wire::new(socket);
     let made = timeout(app.options.handshake_timeout, handshake::run(&mut wire, &app, &peer)).await;
