@@ -242,8 +242,8 @@ impl Open {
                 publishes.push(to, outbound.message.clone());
             }
         }
-        // The transaction may reach what only its own connection may settle, and exchanges that it was found to be allowed to write to.
-        let session = self.session.clone();
+        // What the caller may publish, and where to, was asked as each message came.
+        let session = self.internal.clone();
         Ok(Box::pin(async move {
             session.memory_ready().await;
             let published = session.transact(publishes, receipts, options()).await?;
