@@ -77,7 +77,7 @@ pub struct Message {
     /// A queue or topic with a dedup window takes a message of the same dedup id once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dedup_id: Option<String>,
-    /// `true`: may be lost with the process.
+    /// `true`: may be lost with the process, unless the queue or topic, or a policy, states a durability.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub transient: bool,
 }

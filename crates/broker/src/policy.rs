@@ -58,6 +58,8 @@ pub struct ResolvedQueue {
     pub expires: Option<Duration>,
     /// When a publish to it, and an acknowledgement, is confirmed.
     pub durability: DurabilityConfig,
+    /// The same of messages that need not outlive the process: at once, unless the queue or a policy states a durability.
+    pub transient_durability: DurabilityConfig,
     /// The operator's policy that had a say, if one fits.
     pub operator_policy: Option<String>,
     /// The policy that had a say, if one fits.
@@ -75,6 +77,8 @@ pub struct ResolvedTopic {
     pub alternate: Option<String>,
     /// When a publish through it is confirmed.
     pub durability: DurabilityConfig,
+    /// See [`ResolvedQueue::transient_durability`].
+    pub transient_durability: DurabilityConfig,
     /// Largest message body, in bytes.
     pub max_body_bytes: u64,
     /// The operator's policy that had a say, if one fits.
@@ -215,9 +219,9 @@ pub fn resolve_queue(name: &str, own: &QueueConfig, policies: &Policies, namespa
     let dead_letter = stated_dead_letter.unwrap_or_else(|| defaults::dead_letter(name));
     // Nothing is dropped because of a default: without a place to go by default, there is no last attempt by default.
     let default_attempts = if nowhere_by_default { 0 } else { defaults::MAX_ATTEMPTS };
-    let durability = match chosen.first(&own.durability, |values| &values.durability) {
-        _ if own.volatile => DurabilityConfig::Memory,
-        stated => stated.or(namespace.durability).unwrap_or(DurabilityConfig::Fsync),
+    let durability = match own.volatile {
+        true => Some(DurabilityConfig::Memory),
+        false => chosen.first(&own.durability, |values| &values.durability),
     };
     let expires = span_or_none(chosen.first(&own.expires_ms, |values| &values.expires_ms));
     ResolvedQueue {
@@ -225,7 +229,8 @@ pub fn resolve_queue(name: &str, own: &QueueConfig, policies: &Policies, namespa
         dead_letter,
         dedup_window: span_or_none(chosen.first(&own.dedup_window_ms, |values| &values.dedup_window_ms)),
         expires: chosen.bounded(expires, |bounds| span_or_none(bounds.expires_ms)),
-        durability,
+        durability: durability.or(namespace.durability).unwrap_or(DurabilityConfig::Fsync),
+        transient_durability: durability.unwrap_or(DurabilityConfig::Memory),
         operator_policy: chosen.operator_name,
         policy: chosen.user_name,
     }
@@ -297,7 +302,7 @@ fn breaker_rules(config: BreakerConfig) -> BreakerRules {
 #[must_use]
 pub fn resolve_topic(name: &str, own: &TopicConfig, policies: &Policies, namespace: &NamespaceConfig) -> ResolvedTopic {
     let chosen = Chosen::of(policies, PolicyTarget::Topic, name, &own.arguments);
-    let durability = chosen.first(&own.durability, |values| &values.durability).or(namespace.durability);
+    let durability = chosen.first(&own.durability, |values| &values.durability);
     let body = chosen.first(&own.max_body_bytes, |values| &values.max_body_bytes);
     // The quota is a bound on what topics may allow, and what they allow if nothing else is said.
     let quota = namespace.quota.max_body_bytes;
@@ -306,7 +311,8 @@ pub fn resolve_topic(name: &str, own: &TopicConfig, policies: &Policies, namespa
         retention: chosen.first(&own.retention, |values| &values.retention),
         dedup_window: span_or_none(chosen.first(&own.dedup_window_ms, |values| &values.dedup_window_ms)),
         alternate: chosen.first(&own.alternate, |values| &values.alternate),
-        durability: durability.unwrap_or(DurabilityConfig::Fsync),
+        durability: durability.or(namespace.durability).unwrap_or(DurabilityConfig::Fsync),
+        transient_durability: durability.unwrap_or(DurabilityConfig::Memory),
         max_body_bytes: body,
         operator_policy: chosen.operator_name,
         policy: chosen.user_name,

@@ -28,6 +28,8 @@ pub(crate) struct Plan {
     shared: Arc<Shared>,
     now: Now,
     durability: Option<Durability>,
+    /// The same, if no message need outlive the process.
+    transient_durability: Durability,
     queues: Vec<QueueShare>,
     topics: Vec<TopicShare>,
     live: Vec<(Arc<Message>, Vec<Arc<LiveBuffer>>)>,
@@ -160,6 +162,7 @@ impl Plan {
             shared: Arc::clone(shared),
             now,
             durability: None,
+            transient_durability: Durability::Memory,
             queues: Vec::new(),
             topics: Vec::new(),
             live: Vec::new(),
@@ -178,8 +181,9 @@ impl Plan {
     }
 
     /// Weakest durability that satisfies all that the plan touches, unless one was set.
-    fn at_least(&mut self, durability: Durability) {
+    fn at_least(&mut self, durability: Durability, transient: Durability) {
         self.durability = self.durability.max(Some(durability));
+        self.transient_durability = self.transient_durability.max(transient);
     }
 
     /// Adds messages for one queue. Messages have their ids.
@@ -223,7 +227,8 @@ impl Plan {
             let index_subject = topic.indexes_subjects() || reached.logs.iter().any(|(log, _)| log.indexes_subjects());
             let batch = self.encode(chosen, index_subject, Some(&topic.name))?;
             if let Some(owned) = partition.and_then(|number| partitions.get(number as usize)) {
-                self.at_least(definition.resolved.durability.into());
+                let resolved = &definition.resolved;
+                self.at_least(resolved.durability.into(), resolved.transient_durability.into());
                 self.topics.push(TopicShare {
                     topic: Arc::clone(topic),
                     partition: partition.unwrap_or(0),
@@ -296,6 +301,11 @@ impl Plan {
     /// Overrides what the topics and queues ask for.
     pub(crate) fn set_durability(&mut self, durability: Durability) {
         self.durability = Some(durability);
+    }
+
+    /// No message need outlive the process: only what is stated for where they go counts.
+    pub(crate) fn is_transient(&mut self) {
+        self.durability = Some(self.transient_durability);
     }
 
     fn begin_results(&mut self, messages: &[Message]) -> usize {
@@ -422,7 +432,8 @@ impl Plan {
             }
         }
         self.counts.push((Arc::clone(topic), indexes.len() as u64, 0));
-        self.at_least(topic.definition().resolved.durability.into());
+        let definition = topic.definition();
+        self.at_least(definition.resolved.durability.into(), definition.resolved.transient_durability.into());
         for (partition, indexes) in shares {
             let Some(owned) = partitions.get(partition as usize) else { continue };
             self.topics.push(TopicShare {
@@ -519,7 +530,7 @@ impl Plan {
         dedup: Vec<DedupHash>,
         results: Places<'_>,
     ) {
-        self.at_least(queue.durability());
+        self.at_least(queue.durability(), queue.transient_durability());
         let mut count = |at: u32| {
             if let Some(result) = results.get(at).and_then(|result| self.results.get_mut(result)) {
                 result.queues += 1;

@@ -69,7 +69,7 @@ pub struct Message {
     pub priority: Option<u8>,
     /// A queue or topic with a dedup window takes a message of the same dedup id once.
     pub dedup_id: Option<Text>,
-    /// Whether the producer wants it to survive a restart. A transient message may be lost with the process.
+    /// Whether the producer wants it to survive a restart. A transient message may be lost with the process, but for where more is stated.
     pub durable: bool,
 }
 

@@ -56,6 +56,7 @@ fn where_nobody_says_anything_the_defaults_hold() {
         dedup_window: None,
         expires: None,
         durability: DurabilityConfig::Fsync,
+        transient_durability: DurabilityConfig::Memory,
         operator_policy: None,
         policy: None,
     };
@@ -66,6 +67,7 @@ fn where_nobody_says_anything_the_defaults_hold() {
         dedup_window: None,
         alternate: None,
         durability: DurabilityConfig::Fsync,
+        transient_durability: DurabilityConfig::Memory,
         max_body_bytes: 16 * 1024 * 1024,
         operator_policy: None,
         policy: None,
@@ -283,6 +285,19 @@ fn durability_comes_from_the_namespace_last_and_a_volatile_queue_has_none() {
 }
 
 #[test]
+fn a_transient_message_is_as_durable_as_is_stated_whatever_the_namespace_asks_for() {
+    let namespace = NamespaceConfig { durability: Some(DurabilityConfig::Os), ..NamespaceConfig::default() };
+    let policies = named(Vec::new());
+    for (stated, holds) in [(None, DurabilityConfig::Memory), (Some(DurabilityConfig::Fsync), DurabilityConfig::Fsync)]
+    {
+        let queue = QueueConfig { durability: stated, ..QueueConfig::default() };
+        assert_eq!(resolve_queue("q", &queue, &policies, &namespace).transient_durability, holds);
+        let topic = TopicConfig { durability: stated, ..TopicConfig::default() };
+        assert_eq!(resolve_topic("t", &topic, &policies, &namespace).transient_durability, holds);
+    }
+}
+
+#[test]
 fn every_setting_of_a_policy_reaches_the_topic() {
     let values = PolicyValues {
         dedup_window_ms: Some(1),
@@ -307,6 +322,7 @@ fn every_setting_of_a_policy_reaches_the_topic() {
         dedup_window: Some(Duration::from_millis(1)),
         alternate: Some("other".to_owned()),
         durability: DurabilityConfig::Os,
+        transient_durability: DurabilityConfig::Os,
         max_body_bytes: 3,
         operator_policy: None,
         policy: Some("one".to_owned()),

@@ -328,6 +328,11 @@ impl QueueOwner {
         self.definition.read().resolved.durability.into()
     }
 
+    /// See [`ResolvedQueue::transient_durability`](crate::policy::ResolvedQueue::transient_durability).
+    pub(crate) fn transient_durability(&self) -> Durability {
+        self.definition.read().resolved.transient_durability.into()
+    }
+
     /// Puts a new definition, or new policies, into force.
     pub(crate) fn redefine(&self, definition: QueueDefinition, now: Now) {
         let mut guard = self.lock(now);

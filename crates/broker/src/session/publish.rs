@@ -375,15 +375,25 @@ fn public(topic: Arc<Topic>) -> Result<Destination, PublishError> {
 }
 
 pub(super) fn set_durability(plan: &mut Plan, messages: &[Message], options: &PublishOptions) {
-    if let Some(durability) = wanted_durability(messages, options) {
-        plan.set_durability(durability);
+    match options.durability {
+        Some(durability) => plan.set_durability(durability.into()),
+        None if are_transient(messages) => plan.is_transient(),
+        None => {}
     }
 }
 
-/// The durability that the publisher asks for; `None` if it is for the topic or queue to say.
-pub(super) fn wanted_durability(messages: &[Message], options: &PublishOptions) -> Option<Durability> {
-    let is_transient = || messages.iter().all(|message| !message.durable);
-    options.durability.map(Durability::from).or_else(|| is_transient().then_some(Durability::Memory))
+/// What a queue asks for of these messages, unless the publisher does.
+pub(super) fn durability_of(messages: &[Message], options: &PublishOptions, queue: &QueueOwner) -> Durability {
+    match options.durability {
+        Some(durability) => durability.into(),
+        None if are_transient(messages) => queue.transient_durability(),
+        None => queue.durability(),
+    }
+}
+
+/// Whether no message need outlive the process. What is written in one commit is as durable as the message that must.
+fn are_transient(messages: &[Message]) -> bool {
+    messages.iter().all(|message| !message.durable)
 }
 
 pub(super) fn missing(kind: &str, name: &str) -> PublishError {

@@ -11,7 +11,7 @@ use types::limits::MAX_BODY_BYTES;
 use types::{Message, Now};
 
 use super::limits::check;
-use super::publish::{Destination, set_durability, storage, wanted_durability};
+use super::publish::{Destination, durability_of, set_durability, storage};
 use super::publishes::{Group, Grouped, Publishes};
 use super::started::Started;
 use super::{PublishOptions, PublishTo, Session};
@@ -133,7 +133,7 @@ impl Session {
             && self.check_bodies(messages).is_ok()
             && let Some(reserved) = Straight::reserve(&queue, messages, now)
         {
-            transaction.at_least(wanted_durability(messages, options).unwrap_or_else(|| queue.durability()));
+            transaction.at_least(durability_of(messages, options, &queue));
             reserved.commit_with(transaction, &queue);
             results.extend(messages.iter().map(|message| Published { queues: 1, ..unplaced(message) }));
             return Some(Vec::new());

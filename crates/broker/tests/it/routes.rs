@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::definitions::{
-    DeadLetterConfig, HashProperty, OverflowConfig, QueueConfig, RetryConfig, RouterConfig, TopicConfig,
+    DeadLetterConfig, DurabilityConfig, HashProperty, OverflowConfig, QueueConfig, RetryConfig, RouterConfig,
+    TopicConfig,
 };
 use broker::queue::{LeaveReason, Settle};
 use broker::views::{Delivered, Published, ReadFrom};
@@ -523,4 +524,62 @@ async fn a_hash_of_a_property_keeps_equal_messages_together_and_spreads_the_othe
     let both = RouterConfig::ConsistentHash { header: Some("h".to_owned()), property: Some(HashProperty::Timestamp) };
     let refused = session.declare_topic("both", TopicConfig { router: both, ..TopicConfig::default() }, false).await;
     assert!(matches!(&refused, Err(DeclareError::Invalid { field, .. }) if field == "router.property"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_only_a_log_took_further_down_the_route_is_routed() {
+    let bench = Bench::new();
+    let session = bench.session();
+    topic(&session, "log", kept()).await;
+    topic(&session, "t", TopicConfig { alternate: Some("log".to_owned()), ..TopicConfig::default() }).await;
+    topic(&session, "bound", TopicConfig::default()).await;
+    session.bind(to_topic("bound", "log", exact("k"))).await.expect("binds");
+    let each = |published: Vec<Published>| -> Vec<bool> { published.iter().map(Published::routed).collect() };
+    let messages = || vec![message("k", "x"), message("other", "y")];
+    assert_eq!(each(publish(&session, through("t"), messages()).await), [true, true], "the alternate's log has both");
+    assert_eq!(each(publish(&session, through("bound"), messages()).await), [true, false]);
+    assert_eq!(each(publish(&session, through("log"), messages()).await), [true, true], "its own log is one too");
+    let mut both = Publishes::default();
+    for to in ["bound", "log"] {
+        both.push(&Arc::new(through(to)), message("k", "x"));
+    }
+    let ends = session.publish_each(both.clone(), partial()).await;
+    assert!(ends.iter().all(|end| end.as_ref().is_ok_and(Published::routed)), "{ends:?}");
+    assert_eq!(each(session.transact(both, Vec::new(), partial()).await.unwrap()), [true, true]);
+}
+
+#[tokio::test]
+async fn a_transient_message_is_confirmed_at_once_unless_more_is_stated_for_where_it_goes() {
+    let bench = Bench::new();
+    let session = bench.session();
+    let stated = || Some(DurabilityConfig::Fsync);
+    queue(&session, "plain", QueueConfig::default()).await;
+    queue(&session, "stated", QueueConfig { durability: stated(), ..QueueConfig::default() }).await;
+    topic(&session, "log", TopicConfig { durability: stated(), ..kept() }).await;
+    for (name, targets) in [("t", &["plain"][..]), ("both", &["plain", "stated"])] {
+        topic(&session, name, TopicConfig::default()).await;
+        for target in targets {
+            bind(&session, name, target, Filter::All).await;
+        }
+    }
+    for (to, transient) in [
+        (to("plain"), log::Durability::Memory),
+        (to("stated"), log::Durability::Fsync),
+        (through("t"), log::Durability::Memory),
+        (through("both"), log::Durability::Fsync),
+        (through("log"), log::Durability::Fsync),
+    ] {
+        let fleeting = || Message { durable: false, ..message("", "x") };
+        publish(&session, to.clone(), vec![fleeting()]).await;
+        assert_eq!(bench.log.last_durability(), Some(transient), "{to:?}");
+        // Two destinations, so that each is planned for itself.
+        let mut each = Publishes::to(to.clone(), vec![fleeting()]);
+        each.push(&Arc::new(crate::harness::to("plain")), fleeting());
+        session.publish_each(each.clone(), partial()).await.into_iter().for_each(|end| drop(end.expect("is taken")));
+        assert_eq!(bench.log.last_durability(), Some(transient), "{to:?} among others");
+        session.transact(each, Vec::new(), partial()).await.expect("is taken");
+        assert_eq!(bench.log.last_durability(), Some(transient), "{to:?} in a transaction");
+        publish(&session, to.clone(), vec![fleeting(), message("", "y")]).await;
+        assert_eq!(bench.log.last_durability(), Some(log::Durability::Fsync), "{to:?} with one that is not transient");
+    }
 }

@@ -14,8 +14,8 @@ use types::{Epoch, LogId, Offset, Timestamp};
 use self::one::OneLog;
 use self::store::Store;
 use crate::{
-    Capabilities, Commit, CommitOutcome, Completion, EngineState, Entry, KeySummary, Log, LogState, OpenError, Opened,
-    Operation, ReadError, ReadLimit, Refusal,
+    Capabilities, Commit, CommitOutcome, Completion, Durability, EngineState, Entry, KeySummary, Log, LogState,
+    OpenError, Opened, Operation, ReadError, ReadLimit, Refusal,
 };
 
 /// The engine in memory. What it holds goes with it.
@@ -58,6 +58,8 @@ struct Inner {
     found_later: Option<Commit>,
     commits: u64,
     rounds: u64,
+    /// What the last commit asked for.
+    last_durability: Option<Durability>,
 }
 
 struct Waiting {
@@ -114,6 +116,12 @@ impl MemoryLog {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.inner.lock().waiting.len()
+    }
+
+    /// The durability that the last commit asked for, which is reached at once here.
+    #[must_use]
+    pub fn last_durability(&self) -> Option<Durability> {
+        self.inner.lock().last_durability
     }
 
     /// Lets the next commit that is done be refused for this reason. Calls add up: each takes one more commit.
@@ -282,6 +290,7 @@ impl Log for MemoryLog {
         let refused = inner.refuse_early(bytes, self.limits);
         let bytes = if refused.is_some() { 0 } else { bytes };
         inner.waiting_bytes += bytes;
+        inner.last_durability = Some(commit.durability);
         let after_close = inner.closed;
         inner.waiting.push_back(Waiting { commit, bytes, refused, done });
         drop(inner);

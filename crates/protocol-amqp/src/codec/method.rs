@@ -69,6 +69,7 @@ pub(crate) fn read(payload: &Bytes) -> Result<Method, Fault> {
         PUBLISH => publish(payload).map(Method::Publish).ok_or_else(|| malformed("basic.publish")),
         (BASIC, 80 | 90 | 120) => settle(method, &fields).map(Method::Settle).ok_or_else(|| malformed("basic.ack")),
         _ => {
+            check_prefetch_size(class, method, &fields)?;
             check_tables(class, method, fields)?;
             match parse_class(payload.as_ref()) {
                 Ok((rest, method)) if rest.is_empty() => Ok(Method::Other(method)),
@@ -84,6 +85,16 @@ pub(crate) fn read(payload: &Bytes) -> Result<Method, Fault> {
 
 fn malformed(name: &str) -> Fault {
     Fault::syntax_error(format_args!("the fields of {name} cannot be read"))
+}
+
+/// The protocol crate passes over how many bytes a client wants to have unsettled in `basic.qos`. Like RabbitMQ, we count messages only.
+fn check_prefetch_size(class: u16, method: u16, fields: &Bytes) -> Result<(), Fault> {
+    match fields.first_chunk::<4>().map(|size| u32::from_be_bytes(*size)) {
+        Some(size) if (class, method) == (BASIC, 10) && size != 0 => {
+            Err(Fault::not_implemented(format_args!("prefetch_size!=0 ({size})")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether the specification, with RabbitMQ's extensions, has such a method.

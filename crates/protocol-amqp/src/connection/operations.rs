@@ -242,8 +242,8 @@ impl Open {
                 publishes.push(to, outbound.message.clone());
             }
         }
-        // The transaction may reach what only its own connection may settle, and exchanges that it was found to be allowed to write to.
-        let session = self.session.clone();
+        // What the caller may publish, and where to, was asked as each message came.
+        let session = self.internal.clone();
         Ok(Box::pin(async move {
             session.memory_ready().await;
             let published = session.transact(publishes, receipts, options()).await?;
@@ -262,10 +262,10 @@ impl Open {
             |nowait: bool, method: M| if nowait { Reply::Nothing } else { Reply::Send(AMQPClass::Queue(method)) };
         Ok(match method {
             M::Declare(declare) if declare.passive => {
-                let name = match declare.queue.as_str() {
-                    REPLY_TO => return Ok(ready(declared(REPLY_TO, declare.nowait))),
-                    name => self.queue_name(number, name)?,
-                };
+                let name = declare.queue.to_string();
+                if name == REPLY_TO {
+                    return Ok(ready(declared(REPLY_TO, declare.nowait)));
+                }
                 if session.is_awaited(&message::address(name.clone().into())) {
                     return Ok(ready(declared(&name, declare.nowait)));
                 }
@@ -289,7 +289,7 @@ impl Open {
                     let binding = Binding {
                         destination: Destination::Queue(&name),
                         source: given.exchange.as_str(),
-                        key: given.routing_key.as_str(),
+                        key: key_of(given.queue.as_str(), given.routing_key.as_str(), &name),
                         arguments: headers_of(&given.arguments),
                     };
                     bind(&session, binding).await?;
@@ -302,7 +302,7 @@ impl Open {
                     let binding = Binding {
                         destination: Destination::Queue(&name),
                         source: given.exchange.as_str(),
-                        key: given.routing_key.as_str(),
+                        key: key_of(given.queue.as_str(), given.routing_key.as_str(), &name),
                         arguments: headers_of(&given.arguments),
                     };
                     unbind(&session, binding).await?;
@@ -326,6 +326,11 @@ impl Open {
             _ => return Err(Fault::command_invalid("a client does not say that")),
         })
     }
+}
+
+/// The routing key of a queue's binding: whoever names neither queue nor key means the queue declared last, and its name as the key.
+fn key_of<'a>(queue: &str, key: &'a str, name: &'a str) -> &'a str {
+    if queue.is_empty() && key.is_empty() { name } else { key }
 }
 
 /// Something to be done.

@@ -145,7 +145,15 @@ impl Open {
         let now = self.now;
         let mut message = message::incoming(publish, properties, body, now, route.delayed)?;
         let to = match route.to {
-            RouteTo::Exchange(to) => vec![to],
+            RouteTo::Exchange(to) => {
+                if route.by_key {
+                    let exchange = std::str::from_utf8(&publish.exchange).unwrap_or_default();
+                    for key in std::iter::once(&message.subject).chain(&message.also) {
+                        Kind::may_key(&self.session, Action::Write, exchange, key)?;
+                    }
+                }
+                vec![to]
+            }
             RouteTo::Default => {
                 let mut to: Vec<Arc<PublishTo>> = Vec::with_capacity(1);
                 let also = std::mem::take(&mut message.also);

@@ -88,6 +88,9 @@ fn definition(session: &Session, binding: &Binding<'_>) -> Result<BindingConfig,
     not_default(source)?;
     Kind::Exchange.may(session, Action::Read, source)?;
     let from = exchange::find(session, source)?;
+    if from.config.router == RouterConfig::Subject {
+        Kind::may_key(session, Action::Read, source, binding.key.as_bytes())?;
+    }
     let target = match kind {
         Kind::Exchange => exchange::find(session, destination).map(|topic| BindingTarget::Topic(topic.name))?,
         Kind::Queue => queue::binding_target(session, destination)?,

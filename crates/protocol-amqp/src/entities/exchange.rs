@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use broker::access::Action;
-use broker::definitions::TopicConfig;
+use broker::definitions::{RouterConfig, TopicConfig};
 use broker::views::TopicInfo;
 use broker::{DeclareError, DeclareTopic, DeleteOptions, PublishTo, Session};
 use types::{Headers, Value};
@@ -44,6 +44,8 @@ pub(crate) struct Route {
     pub(crate) to: RouteTo,
     /// Its messages are held back for as long as their header `x-delay` says.
     pub(crate) delayed: bool,
+    /// The caller's permissions may speak of routing keys, since they say who gets a message.
+    pub(crate) by_key: bool,
 }
 
 /// See [`Route`].
@@ -213,7 +215,7 @@ pub(crate) fn route(session: &Session, exchange: &str) -> Result<Route, Fault> {
     let name = &*clean(exchange);
     Kind::Exchange.may(session, Action::Write, name)?;
     if name.is_empty() {
-        return Ok(Route { to: RouteTo::Default, delayed: false });
+        return Ok(Route { to: RouteTo::Default, delayed: false, by_key: false });
     }
     let have = find(session, name)?;
     if have.config.internal {
@@ -221,7 +223,8 @@ pub(crate) fn route(session: &Session, exchange: &str) -> Result<Route, Fault> {
         return Err(Fault::access_refused(format!("cannot publish to internal {exchange}")));
     }
     let to = RouteTo::Exchange(Arc::new(PublishTo::Topic(name.to_owned())));
-    Ok(Route { to, delayed: kind::of(&have.config) == kind::DELAYED })
+    let by_key = have.config.router == RouterConfig::Subject;
+    Ok(Route { to, delayed: kind::of(&have.config) == kind::DELAYED, by_key })
 }
 
 /// The exchange of this name, whoever asks.

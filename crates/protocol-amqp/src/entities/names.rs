@@ -73,6 +73,26 @@ impl Kind {
             .or_else(|_| self.may(session, Action::Configure, name))
     }
 
+    /// Checks that the caller may publish under this routing key to an exchange of this name, or bind from it with it.
+    ///
+    /// # Errors
+    /// 403.
+    pub(crate) fn may_key(session: &Session, action: Action, exchange: &str, key: &[u8]) -> Result<(), Fault> {
+        let allowed = match action {
+            Action::Write => session.may_write_subject(exchange, key),
+            _ => session.may_read_subject(exchange, key),
+        };
+        allowed.map_err(|error| match error {
+            AccessError::Forbidden { user, action, .. } => {
+                let (key, exchange) = (String::from_utf8_lossy(key), Self::Exchange.named(session, exchange));
+                Fault::access_refused(format!(
+                    "{action} access to topic '{key}' in {exchange} refused for user '{user}'"
+                ))
+            }
+            error => error.into(),
+        })
+    }
+
     fn refused(self, session: &Session, name: &str, error: AccessError) -> Fault {
         match error {
             AccessError::Forbidden { user, action, .. } => {

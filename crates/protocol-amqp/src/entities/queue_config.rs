@@ -1,6 +1,6 @@
 //! What the checked arguments of a queue come to.
 
-use broker::definitions::{DeadLetterConfig, OverflowConfig, QueueConfig, RetryConfig};
+use broker::definitions::{DeadLetterConfig, DurabilityConfig, OverflowConfig, QueueConfig, RetryConfig};
 use types::{Headers, Value};
 
 use super::arguments::{get, keep};
@@ -26,6 +26,8 @@ pub(super) fn config(of: QueueType, arguments: &Headers) -> Result<QueueConfig, 
         ttl_ms: number("x-message-ttl"),
         expires_ms: number("x-expires"),
         single_active: get(arguments, "x-single-active-consumer").map(|value| *value == Value::Bool(true)),
+        // RabbitMQ's are as durable for what a publisher calls transient.
+        durability: (of == QueueType::Quorum).then_some(DurabilityConfig::Fsync),
         overflow: overflow(arguments)?,
         max_messages,
         max_bytes,

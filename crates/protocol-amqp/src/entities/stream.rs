@@ -4,7 +4,7 @@
 //! `x-max-length-bytes` say, and every consumer reads it from where it likes. Segments are the engine's own, so that
 //! `x-stream-max-segment-size-bytes` is kept and shown, and no more.
 
-use broker::definitions::{RetentionConfig, RouterConfig, TopicConfig};
+use broker::definitions::{DurabilityConfig, RetentionConfig, RouterConfig, TopicConfig};
 use types::limits::{MAX_NAME_BYTES, MAX_SPAN_MS};
 use types::{Headers, Value};
 
@@ -52,6 +52,7 @@ pub(super) fn config(entity: &str, name: &str, arguments: &Headers) -> Result<To
         retention: Some(retention),
         captures: Some(Vec::new()),
         live: Some(false),
+        durability: Some(DurabilityConfig::Fsync),
         arguments: arguments::keep(arguments)?,
         ..TopicConfig::default()
     })
