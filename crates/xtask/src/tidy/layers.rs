@@ -27,7 +27,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Nothing imports it: it is a test of its own, of the broker over the real engine.
     ("sim", &["broker", "log", "types", "testkit"]),
     // Nothing imports it but the targets below `fuzz/`: it feeds foreign bytes to whatever reads them.
-    ("fuzz", &["api", "broker", "log", "protocol-*", "types", "testkit"]),
+    // `net` for who is at the other end of a session's bytes.
+    ("fuzz", &["api", "broker", "log", "net", "protocol-*", "types", "testkit"]),
     // Drives the peers that `cargo xtask bench` compares with; not part of what is shipped.
     ("bench", &["broker", "log", "api", "types"]),
     ("xtask", &[]),
