@@ -161,7 +161,7 @@ pub(super) fn split_token(text: &str) -> Option<(&str, &str)> {
 
 /// A password's record, read once so that a check doesn't.
 pub(super) enum PasswordVerifier {
-    Argon2(PasswordHash),
+    Argon2(Box<PasswordHash>),
     /// One quick hash of salt and password.
     Salted {
         algorithm: HashAlgorithm,
@@ -222,7 +222,7 @@ impl PasswordVerifier {
         if memory > MAX_HASH_MEMORY_KIB || passes > MAX_HASH_PASSES || lanes > MAX_HASH_LANES {
             return Err(HashError::Cost);
         }
-        Ok(Self::Argon2(hash))
+        Ok(Self::Argon2(Box::new(hash)))
     }
 
     /// A verifier that costs as much as a real one and takes no password: its hash is random bytes, which are the hash of
@@ -230,19 +230,19 @@ impl PasswordVerifier {
     pub(super) fn dummy(cost: HashCost) -> Result<Self, SecretError> {
         let salt: [u8; SALT_BYTES] = random()?;
         let output: [u8; Params::DEFAULT_OUTPUT_LEN] = random()?;
-        Ok(Self::Argon2(PasswordHash {
+        Ok(Self::Argon2(Box::new(PasswordHash {
             algorithm: ARGON2ID_IDENT,
             version: Some(Version::V0x13.into()),
             params: ParamsString::try_from(&cost.params()?).map_err(|_| SecretError::Cost)?,
             salt: Some(Salt::new(&salt).map_err(|_| SecretError::Cost)?),
             hash: Some(Output::new(&output).map_err(|_| SecretError::Cost)?),
-        }))
+        })))
     }
 
     /// Whether this is the password. Compares in constant time.
     pub(super) fn verify(&self, password: &str) -> bool {
         match self {
-            Self::Argon2(hash) => Argon2::default().verify_password(password.as_bytes(), hash).is_ok(),
+            Self::Argon2(hash) => Argon2::default().verify_password(password.as_bytes(), &**hash).is_ok(),
             Self::Salted { algorithm, salt, hash } => {
                 let computed = match algorithm {
                     HashAlgorithm::Sha256 => {

@@ -171,7 +171,7 @@ async fn delete(app: &App, caller: &Caller, vhost: &str, name: &str, operator: b
 }
 
 fn one(app: &App, caller: &Caller, vhost: &str, name: &str, operator: bool, query: &Params) -> Reply {
-    let found = listed(app, caller, Some(vhost), operator)?.into_iter().find(|policy| list::has(policy, "name", &name));
+    let found = listed(app, caller, Some(vhost), operator)?.into_iter().find(|policy| list::has(policy, "name", name));
     list::one(found.ok_or_else(Refusal::no_such_object)?, query)
 }
 

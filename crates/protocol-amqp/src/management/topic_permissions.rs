@@ -74,7 +74,7 @@ async fn of_vhost(State(app): State<App>, caller: Caller, Path(name): Path<Strin
 fn of(app: &App, caller: &Caller, vhost: &str, name: &str) -> Result<Vec<Json>, Refusal> {
     let mut all = listed(&[user(app, caller, name)?]);
     exists(app, vhost)?;
-    all.retain(|one| list::has(one, "vhost", &vhost));
+    all.retain(|one| list::has(one, "vhost", vhost));
     if all.is_empty() { Err(Refusal::no_such_object()) } else { Ok(all) }
 }
 
