@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use broker::access::Action;
 use broker::views::Published;
 use broker::{PublishError, PublishOptions, PublishTo, Publishes, Started, StorageError};
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use crate::codec::method::{PUBLISH, Publish};
 use crate::codec::outbox::Content;
 use crate::codec::properties::Properties;
 use crate::entities::exchange::RouteTo;
+use crate::entities::names::Kind;
 use crate::fault::Fault;
 use crate::limits::{MAX_PUBLISHING, MAX_PUBLISHING_BYTES, RUN_BYTES, RUN_MESSAGES};
 use crate::message;
@@ -146,8 +148,7 @@ impl Open {
         let mut message = message::incoming(publish, properties, body, now, route.delayed)?;
         let to = match route.to {
             RouteTo::Exchange(to) => {
-                if route.by_key {
-                    let exchange = std::str::from_utf8(&publish.exchange).unwrap_or_default();
+                if let (true, PublishTo::Topic(exchange)) = (route.by_key, &*to) {
                     for key in std::iter::once(&message.subject).chain(&message.also) {
                         Kind::may_key(&self.session, Action::Write, exchange, key)?;
                     }
