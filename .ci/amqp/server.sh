@@ -1,6 +1,6 @@
-# The checks of AMQP clients source this. `amqp_server "$@"` starts the binary $POSTHOUSE with an AMQP listener and sets $PORT and
-# $work_dir. With the argument --against-running it starts nothing, and $PORT is of the server that is to be checked: that is how a check is
-# held against RabbitMQ.
+# The checks of AMQP clients source this. `amqp_server "$@"` starts the binary $POSTHOUSE with an AMQP listener and sets $PORT,
+# $MANAGEMENT_PORT (of the management API) and $work_dir. With the argument --against-running it starts nothing, and $PORT is of the server
+# that is to be checked: that is how a check is held against RabbitMQ.
 # shellcheck shell=bash
 
 work_dir="$(mktemp -d)"
@@ -24,7 +24,7 @@ amqp_server() {
     local posthouse
     : >"$work_dir/out"
     posthouse="$(realpath "$POSTHOUSE")"
-    "$posthouse" serve --http off --grpc off --amqp 127.0.0.1:0 --data "$work_dir/data" >"$work_dir/out" 2>"$work_dir/log" &
+    "$posthouse" serve --http off --grpc off --amqp 127.0.0.1:0 --management 127.0.0.1:0 --data "$work_dir/data" >"$work_dir/out" 2>"$work_dir/log" &
     server_pid=$!
     PORT=""
     for _ in $(seq 100); do
@@ -34,7 +34,8 @@ amqp_server() {
         sleep 0.1
     done
     [[ -n "$PORT" ]] || { echo "the server printed no AMQP address"; cat "$work_dir/out" "$work_dir/log"; return 1; }
-    export PORT
+    MANAGEMENT_PORT="$(sed -n 's/.* management=http:\/\/127\.0\.0\.1:\([0-9]*\).*/\1/p' "$work_dir/out")"
+    export PORT MANAGEMENT_PORT
 }
 
 # After the clients: the server must still be there, and must not have panicked.

@@ -58,6 +58,14 @@ impl Open {
         drop(Self::take_consumers(&mut self.consumers, number));
     }
 
+    /// Puts back what all channels have.
+    pub(super) fn release_channels(&mut self) {
+        let numbers: Vec<u16> = self.channels.iter().map(|(number, _)| number).collect();
+        for number in numbers {
+            self.release_channel(number);
+        }
+    }
+
     /// Closes the connection for a fault.
     pub(super) fn close(&mut self, fault: &Fault) {
         if self.state != State::Open {
@@ -87,10 +95,7 @@ impl Open {
 
     /// What is left to do once the socket is gone: everything goes back, and what was begun ends.
     pub(super) async fn finish(mut self) {
-        let numbers: Vec<u16> = self.channels.iter().map(|(number, _)| number).collect();
-        for number in numbers {
-            self.release_channel(number);
-        }
+        self.release_channels();
         self.flush_out();
         let ended = std::future::poll_fn(|context| {
             self.poll_operation(context);

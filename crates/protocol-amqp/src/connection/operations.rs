@@ -39,9 +39,22 @@ pub(super) struct Operation {
 enum Reply {
     Nothing,
     Send(AMQPClass),
-    Declared { declared: Declared, nowait: bool },
-    Got { delivered: Option<Box<Delivered>>, left: u64, no_ack: bool, counts: bool },
-    Committed { ends: Vec<End>, transaction: Box<Transaction> },
+    /// The connection ends, as the client asked.
+    Closed,
+    Declared {
+        declared: Declared,
+        nowait: bool,
+    },
+    Got {
+        delivered: Option<Box<Delivered>>,
+        left: u64,
+        no_ack: bool,
+        counts: bool,
+    },
+    Committed {
+        ends: Vec<End>,
+        transaction: Box<Transaction>,
+    },
 }
 
 impl Open {
@@ -92,6 +105,10 @@ impl Open {
         match reply {
             Reply::Nothing => {}
             Reply::Send(method) => self.send(number, method),
+            Reply::Closed => {
+                self.send(0, AMQPClass::Connection(connection::AMQPMethod::CloseOk(connection::CloseOk {})));
+                self.state = State::Closed;
+            }
             Reply::Declared { declared: Declared { name, messages, consumers }, nowait } => {
                 if let Some(channel) = self.channels.get_mut(number) {
                     channel.last_queue.clone_from(&name);
@@ -146,9 +163,16 @@ impl Open {
         let session = self.session.clone();
         Ok(Some(match method {
             AMQPClass::Connection(connection::AMQPMethod::Close(_)) => {
-                self.send(0, AMQPClass::Connection(connection::AMQPMethod::CloseOk(connection::CloseOk {})));
-                self.state = State::Closed;
-                return Ok(None);
+                // Clients write it before what their channels still have to say.
+                self.lingers = true;
+                self.release_channels();
+                Box::pin(async move {
+                    // Whoever hears that the connection is closed may declare its exclusive queues anew.
+                    if let Err(error) = session.delete_owned().await {
+                        tracing::warn!(%error, "the exclusive queues of an AMQP connection could not be deleted");
+                    }
+                    Ok(Reply::Closed)
+                })
             }
             AMQPClass::Connection(connection::AMQPMethod::UpdateSecret(_)) => {
                 // Only a login that runs out has a secret to renew, and none of those that AMQP offers does: as with RabbitMQ's own users, the

@@ -148,8 +148,7 @@ impl Open {
         let mut message = message::incoming(publish, properties, body, now, route.delayed)?;
         let to = match route.to {
             RouteTo::Exchange(to) => {
-                if route.by_key {
-                    let exchange = std::str::from_utf8(&publish.exchange).unwrap_or_default();
+                if let (true, PublishTo::Topic(exchange)) = (route.by_key, &*to) {
                     for key in std::iter::once(&message.subject).chain(&message.also) {
                         Kind::may_key(&self.session, Action::Write, exchange, key)?;
                     }

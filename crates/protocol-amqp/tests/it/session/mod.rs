@@ -6,3 +6,4 @@ mod handshake;
 mod harness;
 mod limits;
 mod methods;
+mod permissions;
