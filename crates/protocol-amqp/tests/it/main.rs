@@ -1,3 +1,4 @@
-//! The management API over a broker on a log in memory.
+//! Sessions and the management API over a broker on a log in memory.
 
 mod management;
+mod session;
