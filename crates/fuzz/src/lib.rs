@@ -4,6 +4,8 @@
 //! The targets themselves are in `fuzz/`, a line each, since cargo-fuzz builds them in a way of its own. Here everything runs on stable:
 //! a test replays the kept inputs of `fuzz/corpus`, so that what was once found stays found.
 
+pub mod amqp_content;
+pub mod amqp_session;
 pub mod data_directory;
 pub mod filter;
 pub mod grpc_frame;
@@ -29,4 +31,6 @@ pub const TARGETS: &[Target] = &[
     ("http_body", http_body::check),
     ("websocket", websocket::check),
     ("grpc_frame", grpc_frame::check),
+    ("amqp_session", amqp_session::check),
+    ("amqp_content", amqp_content::check),
 ];

@@ -31,7 +31,17 @@ macro_rules! replays {
     };
 }
 
-replays!(record_batch, write_ahead_log, data_directory, filter, http_body, websocket, grpc_frame);
+replays!(
+    record_batch,
+    write_ahead_log,
+    data_directory,
+    filter,
+    http_body,
+    websocket,
+    grpc_frame,
+    amqp_session,
+    amqp_content
+);
 
 fn replay(name: &str) {
     let (_, check) = TARGETS.iter().find(|(target, _)| *target == name).expect("a target");

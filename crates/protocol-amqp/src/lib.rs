@@ -20,5 +20,6 @@ mod targets;
 mod unsettled;
 
 pub use app::AmqpOptions;
+pub use codec::properties::reread;
 pub use registry::Registry;
 pub use serve::{ALPN, Amqp, serve};

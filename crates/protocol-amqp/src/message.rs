@@ -61,6 +61,11 @@ fn shown_address(address: Bytes) -> Bytes {
     if address.starts_with(INBOX_PREFIX) { Bytes::from([REPLY_PREFIX, &address].concat()) } else { address }
 }
 
+/// From one time to another, as milliseconds in digits.
+fn lived(from: Timestamp, to: Timestamp) -> Bytes {
+    Bytes::from(to.0.saturating_sub(from.0).max(0).to_string())
+}
+
 /// The broker's message of one that was published.
 ///
 /// # Errors
@@ -314,7 +319,12 @@ pub(crate) fn outgoing(message: Message) -> Outgoing {
             headers.retain(|(name, _)| name.as_str() != CC);
         }
     }
-    found.expiration = expiration.filter(|_| message.expires_at.is_some());
+    found.expiration = match message.expires_at {
+        // Published over another protocol: it has a time at which it expires, and AMQP says for how long it lives from its publish on.
+        Some(end) if known.is_none() => message.timestamp.map(|time| lived(time, end)),
+        Some(_) => expiration,
+        None => None,
+    };
     if let Some(key) = message.key {
         headers.push((Text::from_static(KEY), value(key)));
     }

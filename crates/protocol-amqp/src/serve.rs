@@ -1,9 +1,11 @@
 //! Serves the protocol on a listener.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use broker::Broker;
-use net::{Drain, Listener};
+use net::{Drain, Listener, PeerInfo};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::app::{AmqpOptions, App};
 use crate::connection::{self, Ends};
@@ -22,6 +24,14 @@ impl Amqp {
     #[must_use]
     pub fn new(broker: Broker, options: AmqpOptions) -> Self {
         Self { app: App { broker, options, next: Arc::default() } }
+    }
+
+    /// Serves one connection to its end, whatever carries it: between this client and this place of ours.
+    pub async fn serve_one<S>(&self, socket: S, peer: PeerInfo, local: SocketAddr, drain: Drain)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        connection::serve(self.app.clone(), socket, Ends { peer, local }, drain).await;
     }
 }
 

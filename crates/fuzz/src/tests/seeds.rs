@@ -13,6 +13,8 @@ use types::{Epoch, LogId, Message, Offset, Timestamp, Value};
 use crate::data_directory::{Kind, file, options, path};
 use crate::http_body::REQUESTS;
 
+mod amqp;
+
 type Seeds = Vec<Vec<u8>>;
 
 pub(super) fn all() -> Vec<(&'static str, Seeds)> {
@@ -25,6 +27,8 @@ pub(super) fn all() -> Vec<(&'static str, Seeds)> {
         ("http_body", http_bodies()),
         ("websocket", WEBSOCKET.iter().map(|frames| frames.as_bytes().to_vec()).collect()),
         ("grpc_frame", grpc_frames()),
+        ("amqp_session", amqp::sessions()),
+        ("amqp_content", amqp::contents()),
     ]
 }
 

@@ -102,6 +102,15 @@ fn properties(flags: u16, payload: &mut Bytes) -> Result<Properties, Fault> {
     Ok(found)
 }
 
+/// A content header as clients get it again: read, and written. `None` if it is none.
+#[must_use]
+pub fn reread(payload: &[u8]) -> Option<Vec<u8>> {
+    let (size, properties) = read(Bytes::copy_from_slice(payload)).ok()?;
+    let mut out = Vec::with_capacity(payload.len());
+    write(size, &properties, &mut out);
+    Some(out)
+}
+
 /// Writes the beginning of a content header's payload: all but the properties.
 pub(crate) fn write_head(size: u64, flags: u16, out: &mut Vec<u8>) {
     out.put_u16(BASIC);

@@ -29,7 +29,7 @@ use std::task::{Context, Poll};
 use amq_protocol::protocol::AMQPClass;
 use broker::Session;
 use futures_util::task::AtomicWaker;
-use net::{Connection, Drain, PeerInfo};
+use net::{Drain, PeerInfo};
 use tokio::time::timeout;
 use types::Timestamp;
 
@@ -64,7 +64,7 @@ pub(crate) struct Ends {
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(app: App, socket: Connection, ends: Ends, drain: Drain) {
+pub(crate) async fn serve(app: App, socket: impl wire::Socket + 'static, ends: Ends, drain: Drain) {
     let addr = ends.peer.addr;
     let mut wire = Wire::new(socket);
     let made = timeout(app.options.handshake_timeout, handshake::run(&mut wire, &app, &ends)).await;

@@ -5,8 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use net::Connection;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 use tokio_util::io::poll_read_buf;
 
@@ -15,9 +14,14 @@ use crate::codec::outbox::Outbox;
 use crate::fault::Fault;
 use crate::limits::{CLOSE_TIMEOUT, FRAME_MAX, READ_BYTES};
 
+/// What carries a connection.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
 /// A socket and its buffers.
 pub(crate) struct Wire {
-    socket: Connection,
+    socket: Box<dyn Socket>,
     /// Frames that are whole.
     frames: Bytes,
     /// What came behind them.
@@ -42,9 +46,9 @@ pub(crate) enum Lost {
 }
 
 impl Wire {
-    pub(crate) fn new(socket: Connection) -> Self {
+    pub(crate) fn new(socket: impl Socket + 'static) -> Self {
         Self {
-            socket,
+            socket: Box::new(socket),
             frames: Bytes::new(),
             input: BytesMut::new(),
             out: Outbox::new(FRAME_MAX),
