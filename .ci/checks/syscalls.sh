@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# In a trace of the server's system calls each confirm on a socket, over HTTP and gRPC, follows the fdatasync that covers its message;
+# In a trace of the server's system calls each confirm on a socket, over HTTP, gRPC and AMQP, follows the fdatasync that covers its message;
 # and one that does not is found. Power cuts within what such a trace shows lose nothing that was confirmed. Wants $POSTHOUSE (the binary).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."

@@ -66,6 +66,15 @@ const PROOFS: &[Proof] = &[
         settings: &[("POSTHOUSE_PROOF_KILLS", "200")],
     },
     Proof {
+        name: "kill-9-amqp",
+        proves: "the real binary, killed in a loop while AMQP clients publish with confirms and acknowledge, keeps each confirmed message in its order, and \
+                 brings back nothing whose acknowledgement something behind it has answered for",
+        package: "cli",
+        tests: INTEGRATION,
+        filter: "kill_amqp::",
+        settings: &[("POSTHOUSE_PROOF_KILLS", "200")],
+    },
+    Proof {
         name: "syscalls",
         proves: "in a trace of the real binary's system calls, each confirm on a socket follows the fdatasync that covers its message",
         package: "cli",

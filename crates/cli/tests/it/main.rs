@@ -2,6 +2,8 @@
 #![allow(clippy::disallowed_methods, reason = "real processes are waited for in real time")]
 #![allow(clippy::print_stdout, reason = "seeds and measurements are printed for whoever runs them")]
 
+mod across;
+mod amqp;
 mod backup;
 mod bad_input;
 mod bench;
@@ -16,6 +18,7 @@ mod features_topics;
 mod harness;
 mod http;
 mod kill;
+mod kill_amqp;
 mod kill_grpc;
 mod kill_ledger;
 mod mounted;

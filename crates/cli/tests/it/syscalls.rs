@@ -1,16 +1,18 @@
 //! What the server tells the system, in order: a confirm goes to its socket after the sync that covers its message. A kill keeps the page
 //! cache and would not notice the difference.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{BufReader, Write};
 
 use api::grpc as g;
 use api::grpc::publisher_client::PublisherClient;
+use lapin::options::BasicPublishOptions;
 use prost::Message as _;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::amqp;
 use crate::harness::Server;
 use crate::http::{Http, raw, read_answer};
 use crate::kill_grpc::{block_on, connect};
@@ -19,7 +21,8 @@ use crate::trace::{self, Call, Trace};
 /// Writes and syncs of every kind, whichever of them the server uses.
 const CALLS: &str =
     "trace=write,writev,pwrite64,pwritev,pwritev2,fdatasync,fsync,sync_file_range,sendto,sendmsg,sendmmsg";
-const FLAGS: [&str; 6] = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--storage-wal-file", "4MiB"];
+const FLAGS: [&str; 8] =
+    ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--amqp", "127.0.0.1:0", "--storage-wal-file", "4MiB"];
 /// Connections that publish at the same time and wait for each answer.
 const CLIENTS: usize = 3;
 /// Requests that are sent before the first answer is read.
@@ -39,7 +42,7 @@ fn every_confirm_on_a_socket_follows_the_sync_that_covers_its_message() {
 fn a_confirm_that_follows_no_sync_is_found() {
     let (messages, wrong) = traced("os", 20);
     println!("{} of {messages} confirms before a sync, as asked for", wrong.len());
-    for protocol in ["http", "grpc"] {
+    for protocol in ["http", "grpc", "amqp"] {
         assert!(
             wrong.iter().any(|mark| mark.contains(protocol)),
             "{protocol} seems to sync where it need not: {wrong:?}"
@@ -66,6 +69,8 @@ fn traced(durability: &str, count: usize) -> (usize, Vec<String>) {
     confirms.push(block_on(grpc(&server, "grpc-one", count, 1)));
     // A connection for each stream: the trace tells them apart by their order.
     confirms.push(block_on(grpc(&server, "grpc-pipelined", count, count)));
+    confirms.push(amqp_runtime().block_on(amqp(&server, "amqp-one", count, 1)));
+    confirms.push(amqp_runtime().block_on(amqp(&server, "amqp-pipelined", count, count)));
     let pid = server.pid();
     server.signal("TERM");
     server.wait();
@@ -86,6 +91,7 @@ struct Sent {
 enum Protocol {
     Http,
     Grpc,
+    Amqp,
 }
 
 /// Ends in what no other mark goes on with.
@@ -155,6 +161,31 @@ async fn grpc(server: &Server, way: &str, count: usize, window: usize) -> Sent {
     Sent { protocol: Protocol::Grpc, connection: format!("[{address}->"), marks }
 }
 
+/// lapin reads and writes in tasks of its own.
+fn amqp_runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+/// The same over AMQP.
+async fn amqp(server: &Server, way: &str, count: usize, window: usize) -> Sent {
+    let (_connection, channel) = amqp::connect_confirming(server).await.unwrap();
+    let marks: Vec<String> = (0..count).map(|number| mark(way, number)).collect();
+    let mut open = VecDeque::new();
+    for mark in &marks {
+        let options = BasicPublishOptions::default();
+        let sent = channel.basic_publish("".into(), "traced".into(), options, mark.as_bytes(), amqp::persistent());
+        open.push_back(sent.await.unwrap());
+        while open.len() >= window {
+            assert!(open.pop_front().unwrap().await.unwrap().is_ack());
+        }
+    }
+    for confirm in open {
+        assert!(confirm.await.unwrap().is_ack());
+    }
+    let address = server.amqp.trim_start_matches("amqp://");
+    Sent { protocol: Protocol::Amqp, connection: format!("[{address}->"), marks }
+}
+
 /// A trace, and where the messages stand in it.
 struct Marked {
     trace: Trace,
@@ -180,6 +211,7 @@ impl Marked {
         let confirms = match sent.protocol {
             Protocol::Http => self.trace.http_confirms(&sent.connection),
             Protocol::Grpc => self.grpc_confirms(&sent.connection, &sent.marks),
+            Protocol::Amqp => self.amqp_confirms(&sent.connection, &sent.marks),
         };
         assert_eq!(confirms.len(), sent.marks.len(), "the trace does not show what came over {}", sent.connection);
         let mut wrong = Vec::new();
@@ -204,9 +236,9 @@ impl Marked {
         later.filter(|call| call.began > ended).find(|call| call.target == *target).map(|sync| sync.ended)
     }
 
-    /// The line of each message's confirm. Of several connections to one address it is the one that has as many as there are messages,
+    /// What was written to a connection. Of several connections to one address it is the one that has as many as there are messages,
     /// in the order in which they came.
-    fn grpc_confirms(&self, address: &str, marks: &[String]) -> Vec<usize> {
+    fn connection(&self, address: &str, marks: &[String]) -> (Vec<u8>, Vec<usize>) {
         let mut connections: Vec<&str> = Vec::new();
         for call in self.trace.calls.iter().filter(|call| call.target.contains(address)) {
             if !connections.contains(&call.target.as_str()) {
@@ -214,7 +246,16 @@ impl Marked {
             }
         }
         let nth = usize::from(marks[0].contains("pipelined"));
-        let (bytes, lines) = self.trace.written(connections[nth]);
+        self.trace.written(connections[nth])
+    }
+
+    fn amqp_confirms(&self, address: &str, marks: &[String]) -> Vec<usize> {
+        let (bytes, lines) = self.connection(address, marks);
+        amqp_acks(&bytes, &lines)
+    }
+
+    fn grpc_confirms(&self, address: &str, marks: &[String]) -> Vec<usize> {
+        let (bytes, lines) = self.connection(address, marks);
         let (payload, lines) = http2_data(&bytes, &lines);
         let mut confirms = Vec::new();
         let mut at = 0;
@@ -228,6 +269,26 @@ impl Marked {
         }
         confirms
     }
+}
+
+/// The line of each confirm among an AMQP connection's frames: each `basic.ack` confirms one publish, or all up to it.
+fn amqp_acks(bytes: &[u8], lines: &[usize]) -> Vec<usize> {
+    const HEAD_BYTES: usize = 7;
+    const ACK: [u8; 4] = [0, 60, 0, 80];
+    let (mut confirms, mut at) = (Vec::new(), 0);
+    while let Some(head) = bytes.get(at..at + HEAD_BYTES) {
+        let begin = at + HEAD_BYTES;
+        let end = begin + u32::from_be_bytes(head[3..].try_into().unwrap()) as usize;
+        let Some(payload) = bytes.get(begin..end) else { break };
+        if head[0] == 1 && payload.starts_with(&ACK) {
+            let tag = usize::try_from(u64::from_be_bytes(payload[4..12].try_into().unwrap())).unwrap();
+            let one = payload[12] & 1 == 0;
+            assert!(tag > confirms.len() && (!one || tag == confirms.len() + 1), "confirms come in their order");
+            confirms.resize(tag, lines[end]);
+        }
+        at = end + 1;
+    }
+    confirms
 }
 
 /// The content of an HTTP/2 connection's DATA frames, with the lines of its bytes. (RFC 9113, section 4.1)
