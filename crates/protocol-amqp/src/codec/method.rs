@@ -71,7 +71,7 @@ pub(crate) fn read(payload: &Bytes) -> Result<Method, Fault> {
         _ => {
             check_tables(class, method, fields)?;
             match parse_class(payload.as_ref()) {
-                Ok((rest, method)) if rest.is_empty() => Ok(Method::Other(method)),
+                Ok(([], method)) => Ok(Method::Other(method)),
                 _ if !is_known(class, method) => {
                     let why = format_args!("method {method} of class {class} is not known");
                     Err(Fault::not_implemented(why))
