@@ -79,8 +79,8 @@ async fn served(amqp: &Amqp, sent: &[u8]) -> Vec<u8> {
         reading.read_to_end(&mut answer).await.expect("a socket in memory");
         answer
     };
-    let drain = Drain::new();
-    let all = async { tokio::join!(amqp.serve_one(far, peer, drain), client, write(writing, sent)) };
+    let (drain, local) = (Drain::new(), ([127, 0, 0, 1], 5672).into());
+    let all = async { tokio::join!(amqp.serve_one(far, peer, local, drain), client, write(writing, sent)) };
     let ((), answer, ()) = timeout(AGES, all).await.expect("the connection does not end with its client");
     answer
 }

@@ -26,12 +26,11 @@ impl Amqp {
         Self { app: App { broker, options, next: Arc::default() } }
     }
 
-    /// Serves one connection to its end, whatever carries it.
-    pub async fn serve_one<S>(&self, socket: S, peer: PeerInfo, drain: Drain)
+    /// Serves one connection to its end, whatever carries it: between this client and this place of ours.
+    pub async fn serve_one<S>(&self, socket: S, peer: PeerInfo, local: SocketAddr, drain: Drain)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let local = SocketAddr::from(([127, 0, 0, 1], 0));
         connection::serve(self.app.clone(), socket, Ends { peer, local }, drain).await;
     }
 }

@@ -26,8 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("testkit", &["types", "log"]),
     // Nothing imports it: it is a test of its own, of the broker over the real engine.
     ("sim", &["broker", "log", "types", "testkit"]),
-    // Nothing imports it but the targets below `fuzz/`: it feeds foreign bytes to whatever reads them.
-    // `net` for who is at the other end of a session's bytes.
+    // Nothing imports it but the targets below `fuzz/`: it feeds foreign bytes to whatever reads them, as if they came over a connection.
     ("fuzz", &["api", "broker", "log", "net", "protocol-*", "types", "testkit"]),
     // Drives the peers that `cargo xtask bench` compares with; not part of what is shipped.
     ("bench", &["broker", "log", "api", "types"]),
