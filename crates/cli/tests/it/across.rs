@@ -272,13 +272,15 @@ fn properties_of_every_type_survive_from_amqp_to_amqp_and_a_restart() {
         .with_cluster_id("c".into());
     let server = start(data.path());
     run(async {
-        let (_connection, channel) = connect_confirming(&server).await.unwrap();
+        let (connection, channel) = connect_confirming(&server).await.unwrap();
         declare(&channel, "q", "classic").await;
         for _ in 0..2 {
             publish(&channel, "q", b"x", sent.clone()).await;
         }
         publish(&channel, "q", b"bare", BasicProperties::default().with_delivery_mode(2)).await;
         assert_eq!(take(&channel, "q").await.properties, sent);
+        // Answered behind the acknowledgement, which is on the disk then.
+        connection.close(200, "".into()).await.unwrap();
     });
     server.signal("KILL");
     server.wait();
