@@ -55,7 +55,7 @@ fn directory(lab: &Lab, name: &str) -> PathBuf {
 
 fn posthouse(lab: &Lab) -> anyhow::Result<Server> {
     let program = lab.posthouse.program();
-    let listeners = "--http off --grpc off --amqp 127.0.0.1:0";
+    let listeners = "--http off --grpc off --management off --amqp 127.0.0.1:0";
     Ok(Server::Posthouse(Posthouse::start(program, &directory(lab, "posthouse-amqp"), listeners)?))
 }
 

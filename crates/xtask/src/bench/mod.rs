@@ -124,7 +124,7 @@ fn measure(root: &Path, plan: Plan, cases: &[&cases::Case]) -> anyhow::Result<(M
     std::fs::create_dir_all(&scratch.0)?;
     let programs = Programs::find(&release.join("bench"), &home)?;
     let peers = Peers::start(&programs, &scratch.0)?;
-    let listeners = "--http 127.0.0.1:0 --grpc 127.0.0.1:0 --amqp off";
+    let listeners = "--http 127.0.0.1:0 --grpc 127.0.0.1:0 --amqp off --management off";
     let posthouse = Posthouse::start(&release.join("posthouse"), &scratch.0.join("posthouse"), listeners)?;
     let lab = Lab { posthouse, programs, peers, directory: scratch.0.clone(), plan };
     let machine = Machine::look(&lab)?;
