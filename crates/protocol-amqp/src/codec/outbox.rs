@@ -19,7 +19,7 @@ use super::table::{with_length, write_short};
 /// Bodies from this size on are written from where they are, smaller ones are copied between their frames.
 const SHARED_BODY_BYTES: usize = 16 * 1024;
 /// Memory of the tail that is kept, in bytes.
-const KEPT_BYTES: usize = 256 * 1024;
+const KEPT_BYTES: usize = 64 * 1024;
 /// Most pieces that one call to the system writes.
 const MAX_SLICES: usize = 64;
 

@@ -96,7 +96,14 @@ impl Wire {
     /// See [`Lost`].
     pub(crate) fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         self.input.reserve(READ_BYTES);
-        let read = std::task::ready!(poll_read_buf(Pin::new(&mut self.socket), context, &mut self.input))?;
+        let polled = poll_read_buf(Pin::new(&mut self.socket), context, &mut self.input)?;
+        let Poll::Ready(read) = polled else {
+            if self.input.is_empty() {
+                // Most connections say nothing most of the time: what they will read into is not kept for them.
+                self.input = BytesMut::new();
+            }
+            return Poll::Pending;
+        };
         if read == 0 {
             return Poll::Ready(Err(Lost::Closed));
         }
