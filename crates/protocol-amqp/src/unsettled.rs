@@ -25,19 +25,21 @@ pub(crate) struct Unsettled {
 /// Names a consumer of a connection; not used again.
 pub(crate) type ConsumerKey = u64;
 
-/// The deliveries, in a window of tags that moves.
+/// The deliveries, by ascending tags. Its memory follows how many there are, whatever was settled before them and between them.
 #[derive(Debug)]
 pub(crate) struct Window {
-    /// The tag of the window's first.
-    first: u64,
-    /// `None` where a delivery was settled before an earlier one, or needs no settling.
-    entries: VecDeque<Option<Unsettled>>,
+    /// `None` where a delivery was settled before an earlier one.
+    entries: VecDeque<(u64, Option<Unsettled>)>,
     len: usize,
+    next: u64,
 }
+
+/// Places of settled deliveries that are kept before they are cleared away, besides as many as there are others.
+const MAX_GAPS: usize = 64;
 
 impl Default for Window {
     fn default() -> Self {
-        Self { first: 1, entries: VecDeque::new(), len: 0 }
+        Self { entries: VecDeque::new(), len: 0, next: 1 }
     }
 }
 
@@ -49,25 +51,24 @@ impl Window {
 
     /// The tag that comes next.
     pub(crate) fn next_tag(&self) -> u64 {
-        self.first + self.entries.len() as u64
+        self.next
     }
 
     /// Adds a delivery; gives its tag. One that needs no settling takes a tag only.
     pub(crate) fn push(&mut self, entry: Option<Unsettled>) -> u64 {
-        let tag = self.next_tag();
-        if entry.is_none() && self.entries.is_empty() {
-            self.first += 1;
-        } else {
-            self.len += usize::from(entry.is_some());
-            self.entries.push_back(entry);
+        let tag = self.next;
+        self.next += 1;
+        if entry.is_some() {
+            self.len += 1;
+            self.entries.push_back((tag, entry));
         }
         tag
     }
 
     /// Takes one delivery out.
     pub(crate) fn take(&mut self, tag: u64) -> Option<Unsettled> {
-        let at = usize::try_from(tag.checked_sub(self.first)?).ok()?;
-        let entry = self.entries.get_mut(at)?.take()?;
+        let at = self.entries.binary_search_by_key(&tag, |(tag, _)| *tag).ok()?;
+        let entry = self.entries.get_mut(at)?.1.take()?;
         self.len -= 1;
         self.shrink();
         Some(entry)
@@ -77,44 +78,41 @@ impl Window {
     pub(crate) fn take_to(&mut self, tag: u64, mut each: impl FnMut(u64, Unsettled)) -> usize {
         let count = match tag {
             0 => self.entries.len(),
-            _ => usize::try_from((tag + 1).saturating_sub(self.first)).unwrap_or(usize::MAX).min(self.entries.len()),
+            _ => self.entries.partition_point(|(own, _)| *own <= tag),
         };
         let mut taken = 0;
-        for entry in self.entries.drain(..count) {
+        for (tag, entry) in self.entries.drain(..count) {
             if let Some(entry) = entry {
-                each(self.first, entry);
+                each(tag, entry);
                 taken += 1;
             }
-            self.first += 1;
         }
         self.len -= taken;
         self.shrink();
         taken
     }
 
-    /// Puts deliveries back that were taken out, with their tags, ascending.
+    /// Puts deliveries back that were taken out, with their tags.
     pub(crate) fn put_back(&mut self, entries: Vec<(u64, Unsettled)>) {
-        for (tag, entry) in entries.into_iter().rev() {
-            while tag < self.first {
-                self.first -= 1;
-                self.entries.push_front(None);
-            }
-            if let Some(place) = usize::try_from(tag - self.first).ok().and_then(|at| self.entries.get_mut(at)) {
-                self.len += usize::from(place.is_none());
-                *place = Some(entry);
-            }
-        }
+        self.len += entries.len();
+        let mut all: Vec<_> = std::mem::take(&mut self.entries).into();
+        all.retain(|(_, entry)| entry.is_some());
+        all.extend(entries.into_iter().map(|(tag, entry)| (tag, Some(entry))));
+        all.sort_unstable_by_key(|(tag, _)| *tag);
+        self.entries = all.into();
     }
 
     /// The delivery that has been out for longest.
     pub(crate) fn oldest(&self) -> Option<&Unsettled> {
-        self.entries.iter().flatten().next()
+        self.entries.iter().find_map(|(_, entry)| entry.as_ref())
     }
 
     fn shrink(&mut self) {
-        while let Some(None) = self.entries.front() {
+        while let Some((_, None)) = self.entries.front() {
             self.entries.pop_front();
-            self.first += 1;
+        }
+        if self.entries.len() > 2 * self.len + MAX_GAPS {
+            self.entries.retain(|(_, entry)| entry.is_some());
         }
     }
 }
@@ -162,5 +160,18 @@ mod tests {
             (1..=4).map(|tag| window.take(tag).unwrap().consumer).collect::<Vec<_>>(),
             (1..=4).map(Some).collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn memory_follows_what_is_unsettled() {
+        let mut window = Window::default();
+        window.push(entry(1));
+        for number in 2..10_000 {
+            window.push(None);
+            let tag = window.push(entry(number));
+            assert_eq!(window.take(tag).unwrap().consumer, Some(number));
+            assert!(window.entries.len() <= 2 * window.len() + MAX_GAPS);
+        }
+        assert_eq!((window.len(), window.oldest().unwrap().consumer), (1, Some(1)));
     }
 }
