@@ -22,6 +22,7 @@ for name in localhost worker; do
     openssl x509 -req -in "$name.csr" -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out "$name.pem" \
         -extfile extensions 2>/dev/null
 done
+: >out
 POSTHOUSE_ADMIN_PASSWORD=secret "$posthouse" serve --data data --http 127.0.0.1:0 --grpc off --management off --amqp off \
     --amqps 127.0.0.1:0 --tls-cert localhost.pem --tls-key localhost.key --tls-client-ca ca.pem >out 2>log &
 server_pid=$!

@@ -19,6 +19,8 @@ mkdir "$work_dir/stubs"
 "$VENV/python" -m grpc_tools.protoc --proto_path="$proto_dir" --python_out="$work_dir/stubs" \
     --grpc_python_out="$work_dir/stubs" "$proto_dir"/posthouse/v1/*.proto
 
+# Made before the shell that writes it begins.
+: >"$work_dir/out"
 "$posthouse" serve --http off --grpc 127.0.0.1:0 --amqp off --management off --data "$work_dir/data" >"$work_dir/out" 2>"$work_dir/log" &
 server_pid=$!
 address=""

@@ -11,6 +11,8 @@ server_pid=""
 # The server still writes while it drains: its directory goes after it.
 trap '[[ -z "$server_pid" ]] || { kill "$server_pid" && wait "$server_pid"; } 2>/dev/null || true; rm -rf "$work_dir"' EXIT
 
+# Made before the shell that writes it begins.
+: >"$work_dir/out"
 "$posthouse" serve --http off --grpc off --amqp off --management 127.0.0.1:0 --data "$work_dir/data" >"$work_dir/out" 2>"$work_dir/log" &
 server_pid=$!
 url=""
