@@ -3,6 +3,7 @@
 //! What the broker's message has fields for goes there, so that every protocol sees it. The other properties travel as headers of their
 //! own names under `ph-amqp-`, and one header says which properties there were at all: a message comes out with those that it came in with.
 
+use broker::live::INBOX_PREFIX;
 use broker::{DEATHS_HEADER, Deaths};
 use bytes::Bytes;
 use types::{Headers, Message, MessageId, Text, Timestamp, Value};
@@ -35,8 +36,6 @@ const KEY: &str = "ph-key";
 const HIDDEN: [&str; 3] = ["ph-amqp", "ph-dead-letter-", DEATHS_HEADER];
 /// What AMQP puts before the subject of an inbox, where answers come in: what RabbitMQ's replies are addressed to begins so.
 const REPLY_PREFIX: &[u8] = b"amq.rabbitmq.reply-to.";
-/// Subjects of inboxes.
-const INBOX_PREFIX: &[u8] = b"_inbox.";
 
 /// Further routing keys (RabbitMQ, "Sender-selected Distribution").
 const CC: &str = "CC";
@@ -51,14 +50,14 @@ const MAX_DELAY_MS: i64 = u32::MAX as i64;
 /// The inbox that an address of AMQP's names; another address as it is.
 pub(crate) fn address(address: Bytes) -> Bytes {
     match address.strip_prefix(REPLY_PREFIX) {
-        Some(inbox) if inbox.starts_with(INBOX_PREFIX) => address.slice(REPLY_PREFIX.len()..),
+        Some(inbox) if inbox.starts_with(INBOX_PREFIX.as_bytes()) => address.slice(REPLY_PREFIX.len()..),
         _ => address,
     }
 }
 
 /// The address that AMQP has for an inbox; another address as it is.
 fn shown_address(address: Bytes) -> Bytes {
-    if address.starts_with(INBOX_PREFIX) { Bytes::from([REPLY_PREFIX, &address].concat()) } else { address }
+    if address.starts_with(INBOX_PREFIX.as_bytes()) { Bytes::from([REPLY_PREFIX, &address].concat()) } else { address }
 }
 
 /// From one time to another, as milliseconds in digits.
@@ -260,7 +259,7 @@ pub(crate) fn write_plain(message: &Message, out: &mut Vec<u8>) -> bool {
         && texts.iter().all(agree)
         && agree(&(flag::CONTENT_TYPE, message.content_type.as_ref().map(Text::bytes)))
         && (flags & flag::PRIORITY != 0) == message.priority.is_some()
-        && !message.reply_to.as_ref().is_some_and(|to| to.bytes().starts_with(INBOX_PREFIX));
+        && !message.reply_to.as_ref().is_some_and(|to| to.bytes().starts_with(INBOX_PREFIX.as_bytes()));
     if !is_plain {
         return false;
     }

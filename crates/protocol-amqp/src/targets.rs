@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use broker::access::Action;
+use broker::live::INBOX_PREFIX;
 use broker::{PublishTo, Session};
 use bytes::Bytes;
 
@@ -14,8 +15,6 @@ use crate::fault::Fault;
 
 /// Most names that are remembered.
 const MAX_TARGETS: usize = 16_384;
-/// Subjects of inboxes, which reply-to names.
-const INBOX: &[u8] = b"_inbox.";
 
 /// What names stand for.
 #[derive(Debug, Default)]
@@ -64,7 +63,7 @@ impl Targets {
     /// # Errors
     /// If the broker cannot say.
     pub(crate) fn queue(&mut self, session: &Session, key: &Bytes) -> Result<Option<Arc<PublishTo>>, Fault> {
-        if key.starts_with(INBOX) {
+        if key.starts_with(INBOX_PREFIX.as_bytes()) {
             return Ok(Some(Arc::clone(self.subject.get_or_insert_with(|| Arc::new(PublishTo::Subject)))));
         }
         self.refresh(session);

@@ -7,8 +7,8 @@ mod trie;
 
 pub(crate) use buffer::LiveBuffer;
 pub use subscriptions::{LiveSubscriptions, SubscriberId};
-pub(crate) use table::{INBOX_PREFIX, LiveTable, is_inbox};
-pub use table::{Inbox, LiveSubscription};
+pub use table::{INBOX_PREFIX, Inbox, LiveSubscription};
+pub(crate) use table::{LiveTable, is_inbox};
 pub use trie::SubjectTrie;
 
 #[cfg(test)]

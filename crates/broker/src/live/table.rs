@@ -17,7 +17,7 @@ use crate::shared::Namespace;
 
 /// Subjects that begin so are inboxes: each belongs to one request, which alone gets what is published there. No subscription sees
 /// it, whatever its pattern, and no topic captures it. Who asked and who answers know the rest of the subject; nobody guesses it.
-pub(crate) const INBOX_PREFIX: &str = "_inbox.";
+pub const INBOX_PREFIX: &str = "_inbox.";
 
 /// Whether a subject is an inbox.
 pub(crate) fn is_inbox(subject: &[u8]) -> bool {

@@ -96,12 +96,12 @@ impl Open {
     }
 
     /// Gives consumers what they may have. `true` if somebody got something.
-    pub(super) fn deliver(&mut self, _: &mut Context<'_>) -> bool {
+    pub(super) fn deliver(&mut self) -> bool {
         if self.state != super::State::Open {
             return false;
         }
         let mut delivered = false;
-        let since = self.app.options.clock.now().mono;
+        let mut since = None;
         for (key, consumer) in &mut self.consumers {
             if self.wire.out.len() >= OUTBOX_BYTES {
                 break;
@@ -119,6 +119,7 @@ impl Open {
                     // There may be more.
                     consumer.flag.raise();
                     delivered |= !items.is_empty();
+                    let since = *since.get_or_insert_with(|| self.app.options.clock.now().mono);
                     for item in items {
                         hand_out(*key, consumer, channel, item, since, &mut self.wire.out);
                     }

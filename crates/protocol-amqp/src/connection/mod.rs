@@ -209,7 +209,7 @@ impl Open {
                 Poll::Ready(Err(lost)) => return Poll::Ready(Err(lost)),
                 Poll::Pending => {}
             }
-            goes_on |= self.deliver(context);
+            goes_on |= self.deliver();
             let before = self.wire.out.len();
             let flushed = self.wire.poll_flush(context)?;
             if self.state == State::Closed && flushed.is_ready() {
@@ -237,10 +237,12 @@ impl Open {
     /// Handles what has come in, and what comes in meanwhile. Ready if something did.
     fn read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         let mut handled = 0;
-        self.now = self.app.options.clock.now().wall;
         while self.may_read() && self.state != State::Closed && handled < FRAMES_A_TURN {
             match self.wire.frame() {
                 Ok(Some(frame)) => {
+                    if handled == 0 {
+                        self.now = self.app.options.clock.now().wall;
+                    }
                     handled += 1;
                     self.handle(frame);
                 }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use amq_protocol::protocol::{AMQPClass, basic, channel, connection, exchange, queue as queue_class, tx};
+use amq_protocol::types::{FieldTable, ShortString};
 use broker::views::Delivered;
 use broker::{ConsumeError, Publishes, Receive, Session};
 
@@ -310,12 +311,8 @@ impl Open {
             M::Bind(given) => {
                 let name = self.queue_name(number, given.queue.as_str())?;
                 Box::pin(async move {
-                    let binding = Binding {
-                        destination: Destination::Queue(&name),
-                        source: given.exchange.as_str(),
-                        key: key_of(given.queue.as_str(), given.routing_key.as_str(), &name),
-                        arguments: headers_of(&given.arguments),
-                    };
+                    let key = key_of(given.queue.as_str(), given.routing_key.as_str(), &name);
+                    let binding = binding(Destination::Queue(&name), &given.exchange, key, &given.arguments);
                     bind(&session, binding).await?;
                     Ok(answer(given.nowait, M::BindOk(queue_class::BindOk {})))
                 })
@@ -323,12 +320,8 @@ impl Open {
             M::Unbind(given) => {
                 let name = self.queue_name(number, given.queue.as_str())?;
                 Box::pin(async move {
-                    let binding = Binding {
-                        destination: Destination::Queue(&name),
-                        source: given.exchange.as_str(),
-                        key: key_of(given.queue.as_str(), given.routing_key.as_str(), &name),
-                        arguments: headers_of(&given.arguments),
-                    };
+                    let key = key_of(given.queue.as_str(), given.routing_key.as_str(), &name);
+                    let binding = binding(Destination::Queue(&name), &given.exchange, key, &given.arguments);
                     unbind(&session, binding).await?;
                     Ok(answer(false, M::UnbindOk(queue_class::UnbindOk {})))
                 })
@@ -355,6 +348,15 @@ impl Open {
 /// The routing key of a queue's binding: whoever names neither queue nor key means the queue declared last, and its name as the key.
 fn key_of<'a>(queue: &str, key: &'a str, name: &'a str) -> &'a str {
     if queue.is_empty() && key.is_empty() { name } else { key }
+}
+
+fn binding<'a>(
+    destination: Destination<'a>,
+    source: &'a ShortString,
+    key: &'a str,
+    arguments: &FieldTable,
+) -> Binding<'a> {
+    Binding { destination, source: source.as_str(), key, arguments: headers_of(arguments) }
 }
 
 /// Something to be done.
@@ -395,22 +397,14 @@ fn exchange_operation(session: Session, method: exchange::AMQPMethod) -> Result<
             Ok(answer(delete.nowait, M::DeleteOk(exchange::DeleteOk {})))
         }),
         M::Bind(given) => Box::pin(async move {
-            let binding = Binding {
-                destination: Destination::Exchange(given.destination.as_str()),
-                source: given.source.as_str(),
-                key: given.routing_key.as_str(),
-                arguments: headers_of(&given.arguments),
-            };
+            let to = Destination::Exchange(given.destination.as_str());
+            let binding = binding(to, &given.source, given.routing_key.as_str(), &given.arguments);
             bind(&session, binding).await?;
             Ok(answer(given.nowait, M::BindOk(exchange::BindOk {})))
         }),
         M::Unbind(given) => Box::pin(async move {
-            let binding = Binding {
-                destination: Destination::Exchange(given.destination.as_str()),
-                source: given.source.as_str(),
-                key: given.routing_key.as_str(),
-                arguments: headers_of(&given.arguments),
-            };
+            let to = Destination::Exchange(given.destination.as_str());
+            let binding = binding(to, &given.source, given.routing_key.as_str(), &given.arguments);
             unbind(&session, binding).await?;
             Ok(answer(given.nowait, M::UnbindOk(exchange::UnbindOk {})))
         }),
