@@ -21,8 +21,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("server", &["log", "net", "api", "broker", "protocol-*", "types"]),
     // `log` is for `posthouse log verify|dump`, which read a data directory without a server.
     ("cli", &["server", "api", "types", "log"]),
-    ("sdk", &["api", "types"]),
-    ("embedded", &["sdk", "server"]),
+    ("sdk", &["api", "sdk-derive", "types"]),
+    // A procedural macro: it writes paths of `sdk` and imports nothing.
+    ("sdk-derive", &[]),
+    // The gRPC services of a broker in the same process, called without a socket.
+    ("embedded", &["sdk", "server", "broker", "log", "protocol-grpc", "types"]),
+    ("shop", &["sdk", "embedded", "types"]),
     ("testkit", &["types", "log"]),
     // Nothing imports it: it is a test of its own, of the broker over the real engine.
     ("sim", &["broker", "log", "types", "testkit"]),
