@@ -8,6 +8,7 @@
 //! without replay ([`Support::No`]).
 
 mod capabilities;
+pub(crate) mod nowhere;
 mod topology;
 
 use std::fmt;
@@ -182,7 +183,7 @@ pub trait Listener: Send {
 
 /// A place for answers, of this process alone.
 pub trait Inbox: Send {
-    /// What goes into a request's `reply_to`. It may change when the connection was lost.
+    /// What goes into a request's `reply_to`: the same for as long as the inbox lives, also after a lost connection.
     fn address(&self) -> String;
     /// The next answer; `None` after the transport was closed.
     fn next(&mut self) -> BoxFuture<'_, Option<Envelope>>;
@@ -207,7 +208,8 @@ pub enum Connection {
 
 /// A broker, as a service sees it. See the [module](self).
 ///
-/// Every future may be dropped at any time; what a dropped publish was about is then not known.
+/// Every future, those of [`Consumer::next`], [`Listener::next`], [`Inbox::next`] and [`Reader::next`] among them, may be dropped at any time without
+/// losing anything; what a dropped publish was about is then not known.
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Its name, as in the capabilities table and in errors: `posthouse`, `amqp`, ...
     fn name(&self) -> &'static str;

@@ -1,0 +1,63 @@
+//! What runs under a service: consumers, those who answer questions, and readers of logs.
+
+mod breaker;
+mod consumer;
+mod outcome;
+mod reader;
+mod responder;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tower::BoxError;
+use tower::util::BoxService;
+
+pub use self::breaker::Breaker;
+pub(crate) use self::consumer::{ConsumerTask, Lane};
+pub(crate) use self::reader::{ReaderTask, Route};
+pub(crate) use self::responder::{CancelTask, Cancels, ResponderTask};
+use crate::reaction::Reaction;
+use crate::transport::{Outgoing, PublishError, Published, Transport};
+use crate::{Context, Error};
+
+/// A handler with its state.
+pub(crate) type HandlerFn = Arc<dyn Fn(Context) -> BoxFuture<'static, Result<Reaction, Error>> + Send + Sync>;
+
+/// A handler as a tower service: what layers wrap.
+#[derive(Clone)]
+pub struct HandlerService(pub(crate) HandlerFn);
+
+impl tower::Service<Context> for HandlerService {
+    type Response = Reaction;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Reaction, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), BoxError>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, context: Context) -> Self::Future {
+        let handling = (self.0)(context);
+        Box::pin(async move { handling.await.map_err(Error::into_boxed) })
+    }
+}
+
+impl std::fmt::Debug for HandlerService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HandlerService")
+    }
+}
+
+/// What messages go through: the handler itself, or the handler within its layers.
+pub(crate) enum Work {
+    Bare(HandlerFn),
+    Layered(BoxService<Context, Reaction, BoxError>),
+}
+
+/// Publishes; all publishing of the SDK comes by here.
+pub(crate) async fn publish(
+    transport: &dyn Transport,
+    messages: Vec<Outgoing>,
+) -> Vec<Result<Published, PublishError>> {
+    transport.publish(messages).await
+}

@@ -1,0 +1,202 @@
+//! Reads a topic's log with handlers, in order, and remembers how far it came.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::HandlerFn;
+use super::consumer::{log_failure, outcome};
+use crate::client::Client;
+use crate::context::Place;
+use crate::error::Kind;
+use crate::transport::{
+    Destination, Outgoing, Position, PublishError, Reader, Record, RetrySpec, StartAt, TransportError,
+};
+use crate::{Context, Error, headers};
+
+/// Records after which the position is committed even if more follow at once.
+const COMMIT_EVERY: usize = 256;
+/// The longest pause between attempts to read again.
+const REREAD_CAP: Duration = Duration::from_secs(30);
+
+/// What handles the messages of one name; of all names if there is none.
+pub(crate) struct Route {
+    pub(crate) name: Option<&'static str>,
+    pub(crate) handler: HandlerFn,
+}
+
+/// Reads one topic for one purpose.
+pub(crate) struct ReaderTask {
+    pub(crate) client: Client,
+    pub(crate) place: Arc<Place>,
+    pub(crate) topic: String,
+    /// Under which its position is kept by the broker; without one each start begins at `from`.
+    pub(crate) checkpoint: Option<String>,
+    pub(crate) from: StartAt,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) retry: RetrySpec,
+    pub(crate) timeout: Duration,
+    /// Where records go that are given up.
+    pub(crate) dead_letter_queue: String,
+    pub(crate) stop: CancellationToken,
+    pub(crate) cancel: CancellationToken,
+}
+
+impl ReaderTask {
+    /// Opens the log where the reading goes on.
+    ///
+    /// # Errors
+    /// See [`TransportError`].
+    pub(crate) async fn open(&self) -> Result<Box<dyn Reader>, TransportError> {
+        let transport = self.client.transport();
+        let mut from = self.from.clone();
+        if let Some(name) = &self.checkpoint {
+            let committed = transport.committed(&self.topic, name).await?;
+            if !committed.is_empty() {
+                from = StartAt::Positions(committed);
+            }
+        }
+        transport.read(&self.topic, from, true).await
+    }
+
+    /// Reads until it is stopped.
+    pub(crate) async fn run(self, mut reader: Box<dyn Reader>) {
+        let mut failures = 0u32;
+        loop {
+            match self.read(&mut *reader).await {
+                Ok(()) => return,
+                Err(TransportError::Closed) => return,
+                Err(error) => {
+                    tracing::warn!(topic = %self.topic, handler = %self.place.handler, %error, "cannot read on; trying again");
+                }
+            }
+            loop {
+                failures = failures.saturating_add(1).min(16);
+                let wait = Duration::from_millis(100).saturating_mul(1 << failures).min(REREAD_CAP);
+                tokio::select! {
+                    () = self.client.transport().sleep(wait.mul_f64(fastrand::f64())) => {}
+                    () = self.stop.cancelled() => return,
+                }
+                if let Ok(again) = self.open().await {
+                    reader = again;
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn read(&self, reader: &mut dyn Reader) -> Result<(), TransportError> {
+        loop {
+            let records = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok(()),
+                records = reader.next() => records?,
+            };
+            let Some(records) = records else { return Ok(()) };
+            for records in records.chunks(COMMIT_EVERY) {
+                let mut next = BTreeMap::new();
+                let mut stopped = false;
+                for record in records {
+                    if !self.handle(record).await {
+                        stopped = true;
+                        break;
+                    }
+                    next.insert(record.position.partition, record.position.offset + 1);
+                }
+                self.commit(next).await?;
+                if stopped {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn commit(&self, next: BTreeMap<u32, u64>) -> Result<(), TransportError> {
+        let Some(name) = self.checkpoint.as_ref().filter(|_| !next.is_empty()) else { return Ok(()) };
+        let next = next.into_iter().map(|(partition, offset)| Position { partition, offset }).collect();
+        self.client.transport().commit(&self.topic, name, next).await
+    }
+
+    /// Handles a record, however often that takes; false if the service stops first. A log has an order: what comes after a record waits for it.
+    async fn handle(&self, record: &Record) -> bool {
+        let name = headers::text(&record.message, headers::MESSAGE)
+            .or_else(|| std::str::from_utf8(&record.message.subject).ok())
+            .unwrap_or_default();
+        for route in self.routes.iter().filter(|route| route.name.is_none_or(|wanted| wanted == name)) {
+            if !self.handle_with(route, record).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn handle_with(&self, route: &Route, record: &Record) -> bool {
+        let transport = self.client.transport();
+        let mut attempt = 0u32;
+        loop {
+            attempt = attempt.saturating_add(1);
+            let place = Arc::clone(&self.place);
+            let cancelled = self.cancel.child_token();
+            let times = (attempt, attempt > 1);
+            let context = Context::new(record.message.clone(), self.client.clone(), place, times, cancelled);
+            let _ = context.insert(record.position);
+            let handled = tokio::select! {
+                handled = outcome((route.handler)(context.clone()), self.timeout) => handled,
+                () = self.cancel.cancelled() => return false,
+            };
+            let handled = match handled {
+                Ok(reaction) => self.publish(reaction.publishes).await,
+                Err(error) => Err(error),
+            };
+            let Err(error) = handled else { return true };
+            log_failure(&context, &error);
+            let wait = match error.kind() {
+                Kind::Terminal => None,
+                Kind::Transient { after } => {
+                    let wait = self.retry.wait_after(attempt);
+                    wait.map(|wait| after.unwrap_or_else(|| wait.mul_f64(fastrand::f64())))
+                }
+            };
+            let Some(wait) = wait else {
+                if self.give_up(record, attempt, &error).await {
+                    return true;
+                }
+                continue;
+            };
+            tokio::select! {
+                () = transport.sleep(wait) => {}
+                () = self.stop.cancelled() => return false,
+            }
+        }
+    }
+
+    async fn publish(&self, messages: Vec<Outgoing>) -> Result<(), Error> {
+        let answers = super::publish(&**self.client.transport(), messages).await;
+        answers.into_iter().try_for_each(|answer| answer.map(drop).map_err(Error::from))
+    }
+
+    /// Keeps a record that is given up in the dead-letter queue; false if that failed.
+    async fn give_up(&self, record: &Record, attempts: u32, error: &Error) -> bool {
+        let transport = self.client.transport();
+        let mut message = record.message.clone();
+        message.expires_at = None;
+        message.not_before = None;
+        let kind = if error.is_terminal() { "terminal" } else { "max-attempts" };
+        headers::set_value(&mut message, headers::ATTEMPT, types::Value::int(i64::from(attempts)));
+        headers::set(&mut message, headers::DEAD_LETTER_REASON, types::Text::from_static(kind));
+        headers::set(&mut message, headers::DEAD_LETTER_ERROR, types::Text::from(error.to_string()));
+        headers::set_value(&mut message, headers::DEAD_LETTER_TIME, types::Value::int(transport.now().0));
+        let outgoing = Outgoing { to: Destination::Queue(self.dead_letter_queue.clone()), message };
+        let answer = super::publish(&**transport, vec![outgoing]).await.pop();
+        match answer.unwrap_or(Err(PublishError::Closed)) {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::warn!(queue = %self.dead_letter_queue, %error, "a dead letter was not kept; the record is tried again");
+                transport.sleep(Duration::from_secs(1)).await;
+                false
+            }
+        }
+    }
+}

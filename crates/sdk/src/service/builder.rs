@@ -1,0 +1,391 @@
+//! Puts a service together.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use super::running::Running;
+use super::subscription::{Binding, Replay, Responder, Subscription};
+use crate::client::Client;
+use crate::contract::{Contract, Message};
+use crate::handler::Handler;
+use crate::transport::{BindingSpec, RetentionSpec, Support, TopicSpec, Topology, Transport, TransportError};
+
+/// A task that runs beside the handlers.
+pub(crate) type Background<S> = Box<dyn FnOnce(S, Client, CancellationToken) -> BoxFuture<'static, ()> + Send>;
+
+/// A service: its name, its state and its handlers.
+///
+/// ```
+/// use schemars::JsonSchema;
+/// use sdk::{Error, Event, Message, Service, State};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, JsonSchema, Message)]
+/// #[message(name = "order.created", topic = "orders", key = "order_id")]
+/// struct OrderCreated {
+///     order_id: String,
+/// }
+///
+/// #[derive(Serialize, Deserialize, JsonSchema, Message)]
+/// #[message(name = "stock.reserved", topic = "stock", key = "order_id")]
+/// struct StockReserved {
+///     order_id: String,
+/// }
+///
+/// #[derive(Clone)]
+/// struct Stock;
+///
+/// async fn reserve(State(_stock): State<Stock>, Event(order): Event<OrderCreated>) -> Result<StockReserved, Error> {
+///     Ok(StockReserved { order_id: order.order_id })
+/// }
+///
+/// let service = Service::new("inventory").state(Stock).on(reserve).publishes::<StockReserved>();
+/// # drop(service);
+/// ```
+pub struct Service<S = ()> {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) description: Option<String>,
+    pub(crate) state: S,
+    pub(crate) subscriptions: Vec<Subscription<S>>,
+    pub(crate) responders: Vec<Responder<S>>,
+    pub(crate) replays: Vec<Replay<S>>,
+    pub(crate) topics: Vec<TopicSpec>,
+    pub(crate) published: Vec<Contract>,
+    pub(crate) tasks: Vec<(String, Background<S>)>,
+    pub(crate) grace: Duration,
+}
+
+/// Why a service does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// It makes no sense, or needs what the transport does not have. Nothing was declared or begun.
+    #[error("the service {service:?} cannot start:\n  - {}", problems.join("\n  - "))]
+    Invalid {
+        /// The service.
+        service: String,
+        /// All that is wrong.
+        problems: Vec<String>,
+    },
+    /// The broker cannot be reached, or refuses.
+    #[error("the service {service:?} cannot start: {error}")]
+    Transport {
+        /// The service.
+        service: String,
+        /// Why.
+        #[source]
+        error: TransportError,
+    },
+}
+
+impl Service<()> {
+    /// How long a service that stops waits for the handlers at work.
+    pub const DEFAULT_GRACE: Duration = Duration::from_secs(25);
+
+    /// A service of this name: what its queues' names begin with, and what others know it by.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self::with_state(name, ())
+    }
+
+    /// The state that handlers get by [`State`](crate::State): database pools, clients, settings.
+    ///
+    /// Handlers that are registered before this are lost to no one: registering any is refused by the type, since they are of a service without state.
+    #[must_use]
+    pub fn state<S>(self, state: S) -> Service<S>
+    where
+        S: Clone + Send + Sync + 'static,
+    {
+        let Self { name, version, description, topics, published, grace, .. } = self;
+        Service { version, description, topics, published, grace, ..Service::with_state(name, state) }
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Service<S> {
+    /// A service of this name and state.
+    #[must_use]
+    pub fn with_state(name: impl Into<String>, state: S) -> Self {
+        Self {
+            name: name.into(),
+            version: "0.0.0".to_owned(),
+            description: None,
+            state,
+            subscriptions: Vec::new(),
+            responders: Vec::new(),
+            replays: Vec::new(),
+            topics: Vec::new(),
+            published: Vec::new(),
+            tasks: Vec::new(),
+            grace: Service::DEFAULT_GRACE,
+        }
+    }
+
+    /// Its version, as others see it: `env!("CARGO_PKG_VERSION")`.
+    #[must_use]
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = version.into();
+        self
+    }
+
+    /// What it is for, for documents.
+    #[must_use]
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.description = Some(description.into());
+        self
+    }
+
+    /// Handles the message of the handler's argument: `async fn reserve(Event(order): Event<OrderCreated>)`.
+    #[must_use]
+    pub fn on<H, T>(self, handler: H) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        self.with(Subscription::new(handler))
+    }
+
+    /// Handles messages as the subscription says.
+    #[must_use]
+    pub fn with(mut self, subscription: Subscription<S>) -> Self {
+        self.subscriptions.push(subscription);
+        self
+    }
+
+    /// Works on the tasks that are sent to this queue.
+    #[must_use]
+    pub fn worker<H, T>(self, queue: impl Into<String>, handler: H) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        self.with(Subscription::worker(queue, handler))
+    }
+
+    /// Answers the question of the handler's argument: `async fn quote(Request(order): Request<GetQuote>) -> Result<Answer<GetQuote>, Error>`.
+    #[must_use]
+    pub fn reply<H, T>(self, handler: H) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        self.responder(Responder::new(handler))
+    }
+
+    /// Answers questions as the responder says.
+    #[must_use]
+    pub fn responder(mut self, responder: Responder<S>) -> Self {
+        self.responders.push(responder);
+        self
+    }
+
+    /// Reads a topic's log.
+    #[must_use]
+    pub fn replay(mut self, replay: Replay<S>) -> Self {
+        self.replays.push(replay);
+        self
+    }
+
+    /// Says that it publishes this message: the topic is made if it is missing, and documents show it.
+    #[must_use]
+    pub fn publishes<M: Message>(mut self) -> Self {
+        self.published.push(Contract::of::<M>());
+        self
+    }
+
+    /// Keeps a log of this topic, which can be replayed. Needs [`replay`](crate::transport::Capabilities::replay).
+    #[must_use]
+    pub fn keeps(self, topic: impl Into<String>, retention: RetentionSpec) -> Self {
+        self.topic(TopicSpec { retention: Some(retention), ..TopicSpec::new(topic) })
+    }
+
+    /// Makes a topic as it is said here, unless it is there already.
+    #[must_use]
+    pub fn topic(mut self, topic: TopicSpec) -> Self {
+        self.topics.push(topic);
+        self
+    }
+
+    /// Runs a task beside the handlers, from the start to the stop. It ends when its token is cancelled; one that ends before is
+    /// begun no more.
+    #[must_use]
+    pub fn task<F, P>(mut self, name: impl Into<String>, task: F) -> Self
+    where
+        F: FnOnce(S, Client, CancellationToken) -> P + Send + 'static,
+        P: Future<Output = ()> + Send + 'static,
+    {
+        let task: Background<S> = Box::new(move |state, client, stop| Box::pin(task(state, client, stop)));
+        self.tasks.push((name.into(), task));
+        self
+    }
+
+    /// How long it waits for handlers at work when it stops. What is not finished then goes back to its queue.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Starts: looks whether all makes sense, declares what is needed, and begins. Ready when every consumer is known to the broker.
+    ///
+    /// # Errors
+    /// See [`ServiceError`].
+    pub async fn start(self, transport: Arc<dyn Transport>) -> Result<Running, ServiceError> {
+        Running::start(self, transport).await
+    }
+
+    /// Starts, runs until SIGTERM or SIGINT, and stops: takes nothing new, finishes what it is at, disconnects.
+    ///
+    /// # Errors
+    /// See [`ServiceError`].
+    pub async fn run(self, transport: Arc<dyn Transport>) -> Result<(), ServiceError> {
+        let running = self.start(Arc::clone(&transport)).await?;
+        running.until_signal().await;
+        transport.close().await;
+        Ok(())
+    }
+
+    /// Gives each subscription its names, and collects the topology and all that is wrong.
+    pub(crate) fn prepare(&mut self, transport: &dyn Transport) -> Result<Topology, Vec<String>> {
+        let mut problems = Vec::new();
+        if let Err(error) = types::check_name(&self.name) {
+            problems.push(format!("the service's name {:?} is not usable: {error}", self.name));
+        }
+        let mut topology = Topology { topics: std::mem::take(&mut self.topics), ..Topology::default() };
+        for contract in &self.published {
+            add_topic(&mut topology, contract.topic);
+        }
+        let mut seen = BTreeSet::new();
+        for subscription in &mut self.subscriptions {
+            if let Err(problem) = place(&self.name, subscription, &mut topology) {
+                problems.push(problem);
+                continue;
+            }
+            if !seen.insert(subscription.spec.name.clone()) {
+                problems.push(format!(
+                    "two handlers consume the queue {:?}; give one of them a name (`Subscription::named`)",
+                    subscription.spec.name
+                ));
+            }
+        }
+        for responder in &self.responders {
+            if responder.contracts.len() != 1 {
+                problems.push("a handler that replies has exactly one `Request` argument".to_owned());
+            }
+        }
+        for replay in &self.replays {
+            add_replay(&self.name, replay, &mut topology);
+        }
+        problems.extend(missing(transport, &topology, self));
+        if problems.is_empty() { Ok(topology) } else { Err(problems) }
+    }
+}
+
+/// Names a subscription's queue and binds it.
+fn place<S>(service: &str, subscription: &mut Subscription<S>, topology: &mut Topology) -> Result<(), String> {
+    let contract = match subscription.contracts.as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        _ => return Err("a handler has one `Event` argument; register a handler for each message".to_owned()),
+    };
+    let name = match (&subscription.name, &contract) {
+        (Some(name), _) => name.clone(),
+        (None, Some(contract)) => contract.name.to_owned(),
+        (None, None) => match &subscription.queue {
+            Some(queue) => queue.clone(),
+            None => {
+                return Err("a handler without an `Event` argument needs a name and where its messages come from: \
+                     `Subscription::named` and `from_topic`, or `worker`"
+                    .to_owned());
+            }
+        },
+    };
+    let queue = subscription.queue.clone().unwrap_or_else(|| format!("{service}.{name}"));
+    types::check_name(&queue).map_err(|error| format!("the queue's name {queue:?} is not usable: {error}"))?;
+    subscription.name = Some(name);
+    subscription.spec.name.clone_from(&queue);
+    let bound = match (&subscription.binding, contract) {
+        (Binding::None, _) => None,
+        (Binding::Of { topic, subject }, _) => Some((topic.clone(), subject.clone())),
+        (Binding::OfContract, Some(contract)) => Some((contract.topic.to_owned(), contract.name.to_owned())),
+        (Binding::OfContract, None) => {
+            return Err(format!(
+                "the handler of the queue {queue:?} has no `Event` argument; say where its messages come \
+                 from (`Subscription::from_topic` or `worker`)"
+            ));
+        }
+    };
+    if let Some((topic, subject)) = bound {
+        add_topic(topology, &topic);
+        topology.bindings.push(BindingSpec { topic, queue, subject });
+    }
+    topology.queues.push(subscription.spec.clone());
+    Ok(())
+}
+
+fn add_topic(topology: &mut Topology, name: &str) {
+    if topology.topics.iter().all(|topic| topic.name != name) {
+        topology.topics.push(TopicSpec::new(name));
+    }
+}
+
+fn add_replay<S>(service: &str, replay: &Replay<S>, topology: &mut Topology) {
+    let retention = replay.retention.unwrap_or_default();
+    match topology.topics.iter_mut().find(|topic| topic.name == replay.topic) {
+        Some(topic) => topic.retention = topic.retention.or(Some(retention)),
+        None => topology.topics.push(TopicSpec { retention: Some(retention), ..TopicSpec::new(&replay.topic) }),
+    }
+    if replay.retry.max_attempts.is_some() {
+        topology.queues.push(crate::transport::QueueSpec::new(replay_queue(service, &replay.name)));
+    }
+}
+
+/// The queue whose dead-letter queue keeps what a replay gives up.
+pub(crate) fn replay_queue(service: &str, name: &str) -> String {
+    format!("{service}.{name}")
+}
+
+/// What the service needs and the transport does not have.
+fn missing<S>(transport: &dyn Transport, topology: &Topology, service: &Service<S>) -> Vec<String> {
+    let capabilities = transport.capabilities();
+    let mut problems = Vec::new();
+    let mut need = |needed: bool, support: Support, what: &str, who: String| {
+        if needed && support == Support::No {
+            problems.push(format!("{who} needs {what:?}, which the {} transport does not have", transport.name()));
+        }
+    };
+    for queue in &topology.queues {
+        let who = || format!("the queue {:?}", queue.name);
+        need(queue.keyed, capabilities.keyed, "keyed", who());
+        need(queue.dedup_window.is_some(), capabilities.dedup, "dedup", who());
+        need(queue.priority_levels.is_some(), capabilities.priority, "priority", who());
+        let retried = queue.retry.max_attempts != Some(1);
+        let retry = match capabilities.retry {
+            Support::No => capabilities.delay,
+            support => support,
+        };
+        need(retried, retry, "retry", who());
+    }
+    for topic in &topology.topics {
+        let who = || format!("the topic {:?}", topic.name);
+        need(topic.retention.is_some(), capabilities.replay, "replay", who());
+        need(topic.key_index, capabilities.key_index, "key_index", who());
+    }
+    need(!service.responders.is_empty(), capabilities.live, "live", "answering questions".to_owned());
+    problems
+}
+
+impl<S> fmt::Debug for Service<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("name", &self.name)
+            .field("subscriptions", &self.subscriptions)
+            .finish_non_exhaustive()
+    }
+}
