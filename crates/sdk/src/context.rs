@@ -198,6 +198,19 @@ impl Context {
         self.inner.held.lock().values.get(&TypeId::of::<T>())?.downcast_ref().cloned()
     }
 
+    /// The same message and place, with nothing kept or emitted yet.
+    #[must_use]
+    pub(crate) fn fresh(&self) -> Self {
+        let inner = &self.inner;
+        Self::new(
+            inner.envelope.clone(),
+            inner.client.clone(),
+            Arc::clone(&inner.place),
+            (inner.attempt, inner.redelivered),
+            inner.cancelled.clone(),
+        )
+    }
+
     /// Marks a message as following from this one: the same conversation, caused by it.
     #[must_use]
     pub(crate) fn following(&self, mut outgoing: Outgoing) -> Outgoing {

@@ -11,6 +11,7 @@ mod handler;
 pub mod headers;
 mod reaction;
 mod runtime;
+pub mod saga;
 mod service;
 pub mod transport;
 

@@ -325,15 +325,19 @@ pub(super) async fn outcome(
     handling: impl Future<Output = Result<Reaction, Error>>,
     timeout: Duration,
 ) -> Result<Reaction, Error> {
-    match tokio::time::timeout(timeout, AssertUnwindSafe(handling).catch_unwind()).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(panic)) => {
-            let said = panic.downcast_ref::<&str>().map(ToString::to_string);
-            let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            Err(Error::transient(format!("the handler panicked: {said}")))
-        }
+    match tokio::time::timeout(timeout, unwinding(handling)).await {
+        Ok(outcome) => outcome,
         Err(_) => Err(Error::transient(format!("the handler took longer than {timeout:?}"))),
     }
+}
+
+/// A future whose panic is a failure like any other.
+pub(crate) async fn unwinding<T>(future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    AssertUnwindSafe(future).catch_unwind().await.unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<&str>().map(ToString::to_string);
+        let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(Error::transient(format!("the handler panicked: {said}")))
+    })
 }
 
 pub(super) fn log_failure(context: &Context, error: &Error) {

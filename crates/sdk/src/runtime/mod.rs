@@ -13,7 +13,7 @@ use tower::BoxError;
 use tower::util::BoxService;
 
 pub use self::breaker::Breaker;
-pub(crate) use self::consumer::{ConsumerTask, Lane};
+pub(crate) use self::consumer::{ConsumerTask, Lane, unwinding};
 pub(crate) use self::reader::{ReaderTask, Route};
 pub(crate) use self::responder::{CancelTask, Cancels, ResponderTask};
 use crate::reaction::Reaction;

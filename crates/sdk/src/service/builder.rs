@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::running::Running;
@@ -14,7 +16,16 @@ use super::subscription::{Binding, Replay, Responder, Subscription};
 use crate::client::Client;
 use crate::contract::{Contract, Message};
 use crate::handler::Handler;
-use crate::transport::{BindingSpec, RetentionSpec, Support, TopicSpec, Topology, Transport, TransportError};
+use crate::saga::{Orchestrator, Saga, SagaStore, queue_of};
+use crate::transport::{
+    BindingSpec, QueueSpec, RetentionSpec, RetrySpec, Support, TopicSpec, Topology, Transport, TransportError,
+};
+
+/// The waits of a saga whose store or broker is away.
+const SAGA_RETRY: Duration = Duration::from_millis(200);
+const SAGA_RETRY_CAP: Duration = Duration::from_secs(30);
+/// Time for all steps that follow one another at once; each has its own.
+const SAGA_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// A task that runs beside the handlers.
 pub(crate) type Background<S> = Box<dyn FnOnce(S, Client, CancellationToken) -> BoxFuture<'static, ()> + Send>;
@@ -58,6 +69,7 @@ pub struct Service<S = ()> {
     pub(crate) replays: Vec<Replay<S>>,
     pub(crate) topics: Vec<TopicSpec>,
     pub(crate) published: Vec<Contract>,
+    pub(crate) sagas: Vec<(String, SagaStore)>,
     pub(crate) tasks: Vec<(String, Background<S>)>,
     pub(crate) grace: Duration,
 }
@@ -122,6 +134,7 @@ impl<S: Clone + Send + Sync + 'static> Service<S> {
             replays: Vec::new(),
             topics: Vec::new(),
             published: Vec::new(),
+            sagas: Vec::new(),
             tasks: Vec::new(),
             grace: Service::DEFAULT_GRACE,
         }
@@ -212,6 +225,39 @@ impl<S: Clone + Send + Sync + 'static> Service<S> {
         self
     }
 
+    /// Orchestrates a saga, and keeps what it has done in the store.
+    #[must_use]
+    pub fn saga<T>(mut self, saga: Saga<T, S>, store: SagaStore) -> Self
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+    {
+        let name = saga.name.clone();
+        self.sagas.push((name.clone(), store.clone()));
+        let (service, concurrency) = (self.name.clone(), saga.concurrency);
+        let mut spec = QueueSpec::new("");
+        // What fails here is the store or the broker, and not a step: it is tried until it is there again.
+        spec.retry = RetrySpec { max_attempts: None, initial: SAGA_RETRY, cap: SAGA_RETRY_CAP, ..RetrySpec::default() };
+        self.with(Subscription {
+            name: Some(format!("saga.{name}")),
+            queue: Some(queue_of(&service, &name)),
+            binding: Binding::None,
+            contracts: Vec::new(),
+            spec,
+            concurrency,
+            timeout: SAGA_TIMEOUT,
+            breaker: None,
+            prefers_keyed: true,
+            bind: Box::new(move |state: S| {
+                let orchestrator = Arc::new(Orchestrator::new(saga.bind(&state), service, store));
+                Arc::new(move |context| {
+                    let orchestrator = Arc::clone(&orchestrator);
+                    Box::pin(async move { orchestrator.handle(context).await })
+                })
+            }),
+            wrap: None,
+        })
+    }
+
     /// Runs a task beside the handlers, from the start to the stop. It ends when its token is cancelled; one that ends before is
     /// begun no more.
     #[must_use]
@@ -262,7 +308,20 @@ impl<S: Clone + Send + Sync + 'static> Service<S> {
             add_topic(&mut topology, contract.topic);
         }
         let mut seen = BTreeSet::new();
+        for (saga, store) in &self.sagas {
+            store.add_to(&self.name, saga, &mut topology);
+            if let Some(what) = store.missing(transport) {
+                let name = transport.name();
+                problems.push(format!(
+                    "the saga {saga:?} is to be kept in a topic, which needs {what:?}, which the {name} transport does not have; \
+                     keep it in the service's own database"
+                ));
+            }
+        }
         for subscription in &mut self.subscriptions {
+            if subscription.prefers_keyed {
+                subscription.spec.keyed = transport.capabilities().keyed.is_there();
+            }
             if let Err(problem) = place(&self.name, subscription, &mut topology) {
                 problems.push(problem);
                 continue;

@@ -57,6 +57,8 @@ pub struct Subscription<S> {
     pub(crate) concurrency: usize,
     pub(crate) timeout: Duration,
     pub(crate) breaker: Option<Breaker>,
+    /// One message of a key at a time where the transport can.
+    pub(crate) prefers_keyed: bool,
     pub(crate) bind: Bind<S>,
     pub(crate) wrap: Option<Wrap>,
 }
@@ -94,6 +96,7 @@ impl<S: Clone + Send + Sync + 'static> Subscription<S> {
             concurrency: Self::DEFAULT_CONCURRENCY,
             timeout: Self::DEFAULT_TIMEOUT,
             breaker: None,
+            prefers_keyed: false,
             bind: bind(handler),
             wrap: None,
         }
