@@ -2,6 +2,10 @@
 
 #![deny(missing_docs)]
 
+// The paths that `#[derive(Message)]` writes begin with `::sdk`, in here as in any other crate.
+#[allow(unused_extern_crates, reason = "the SDK itself derives contracts in some of its configurations and tests only")]
+extern crate self as sdk;
+
 mod client;
 mod context;
 pub mod contract;
@@ -19,6 +23,30 @@ pub use client::{Asking, Client, Gathering, Publishing, RequestError, SendError}
 pub use context::{Context, ContextBuilder, Place};
 pub use contract::{Call, Codec, Json, Message};
 pub use error::{Error, Kind, ResultExt};
+/// Implements the trait [`Message`](trait@Message), and [`Call`] where a reply is named.
+///
+/// What a contract says of its older versions is held while the service compiles. This does not, since `V1` is not version 1:
+///
+/// ```compile_fail,E0080
+/// # use schemars::JsonSchema;
+/// # use sdk::Message;
+/// # use serde::{Deserialize, Serialize};
+/// #[derive(Serialize, Deserialize, JsonSchema, Message)]
+/// #[message(name = "order.created", version = 2)]
+/// struct V1 {}
+///
+/// #[derive(Serialize, Deserialize, JsonSchema, Message)]
+/// #[message(name = "order.created", version = 3, upcast(1 = V1))]
+/// struct OrderCreated {}
+///
+/// impl From<V1> for OrderCreated {
+///     fn from(_: V1) -> Self {
+///         Self {}
+///     }
+/// }
+/// ```
+#[cfg(feature = "derive")]
+pub use sdk_derive::Message;
 pub use extract::{Event, FromContext, FromRef, Request, State, Undecodable};
 pub use handler::Handler;
 pub use reaction::{Answer, IntoOutcome, IntoReaction, Reaction};
