@@ -7,6 +7,11 @@ use std::time::Duration;
 
 use tower::BoxError;
 
+use crate::client::{RequestError, SendError};
+use crate::contract::{DecodeError, EncodeError};
+use crate::event_sourcing::UpdateError;
+use crate::transport::PublishError;
+
 /// What follows a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -24,7 +29,8 @@ pub enum Kind {
 /// Why a handler failed.
 ///
 /// Any error turns into one by `?` and is *transient* then: the default for what nobody thought of is to try again, and then to keep the message
-/// as a dead letter. [`Error::terminal`] and [`ResultExt::terminal`] say that it is in vain.
+/// as a dead letter. [`Error::terminal`] and [`ResultExt::terminal`] say that it is in vain. The SDK's own errors know what they are: a
+/// [`RequestError::Refused`] by whoever was asked is terminal, a deadline is not.
 ///
 /// ```
 /// use sdk::{Error, ResultExt};
@@ -103,17 +109,43 @@ impl Error {
         Box::new(Boxed(self))
     }
 
-    /// A failure out of a tower layer: one of ours as it was, another as a transient one.
+    /// A failure out of a tower layer, or any error: one of ours as it was, one of the SDK's own by what it says of itself, another as a transient one.
     #[must_use]
     pub fn from_boxed(error: BoxError) -> Self {
-        match error.downcast::<Boxed>() {
-            Ok(ours) => ours.0,
-            Err(error) => Self {
-                kind: Kind::Transient { after: None },
-                message: with_causes(&*error).into(),
-                source: Some(error),
+        let error = match error.downcast::<Boxed>() {
+            Ok(ours) => return ours.0,
+            Err(error) => error,
+        };
+        let error = match error.downcast::<UpdateError>() {
+            Ok(update) => match update.into_failure() {
+                Ok(decided) => return decided,
+                Err((error, terminal)) => return Self::of(Box::new(error), terminal),
             },
-        }
+            Err(error) => error,
+        };
+        let terminal = is_terminal(&*error);
+        Self::of(error, terminal)
+    }
+
+    fn of(error: BoxError, terminal: bool) -> Self {
+        let kind = if terminal { Kind::Terminal } else { Kind::Transient { after: None } };
+        Self { kind, message: with_causes(&*error).into(), source: Some(error) }
+    }
+}
+
+/// Whether one of the SDK's own errors says that trying again is in vain.
+fn is_terminal(error: &(dyn StdError + 'static)) -> bool {
+    let publish = |error: &PublishError| !error.is_transient() && !matches!(error, PublishError::Closed);
+    if let Some(error) = error.downcast_ref::<RequestError>() {
+        return !error.is_transient();
+    }
+    if let Some(error) = error.downcast_ref::<PublishError>() {
+        return publish(error);
+    }
+    match error.downcast_ref::<SendError>() {
+        Some(SendError::Publish(error)) => publish(error),
+        Some(SendError::Encode(_)) => true,
+        None => error.is::<DecodeError>() || error.is::<EncodeError>(),
     }
 }
 

@@ -15,6 +15,7 @@ use super::running::Running;
 use super::subscription::{Binding, Replay, Responder, Subscription};
 use crate::client::Client;
 use crate::contract::{Contract, Message};
+use crate::event_sourcing::{Aggregate, TopicLog};
 use crate::handler::Handler;
 use crate::saga::{Orchestrator, Saga, SagaStore, queue_of};
 use crate::transport::{
@@ -209,6 +210,15 @@ impl<S: Clone + Send + Sync + 'static> Service<S> {
     #[must_use]
     pub fn publishes<M: Message>(mut self) -> Self {
         self.published.push(Contract::of::<M>());
+        self
+    }
+
+    /// Makes the topics that a [`Repository`](crate::event_sourcing::Repository) of these aggregates needs, with their events for ever. Needs
+    /// [`expected_version`](crate::transport::Capabilities::expected_version).
+    #[must_use]
+    pub fn event_sourced<A: Aggregate>(mut self) -> Self {
+        self.topics.extend(TopicLog::topics(A::Event::TOPIC));
+        self.published.push(Contract::of::<A::Event>());
         self
     }
 

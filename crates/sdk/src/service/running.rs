@@ -237,7 +237,10 @@ impl Start {
             client: self.client.clone(),
             place: Arc::new(place),
             topic: replay.topic,
-            checkpoint: replay.kept.then(|| queue.clone()),
+            checkpoint: replay.kept.then(|| match replay.version {
+                1 => queue.clone(),
+                later => format!("{queue}.v{later}"),
+            }),
             from: replay.from,
             routes: routes.collect(),
             retry: replay.retry,

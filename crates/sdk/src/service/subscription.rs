@@ -269,6 +269,7 @@ pub struct Replay<S> {
     pub(crate) topic: String,
     pub(crate) from: StartAt,
     pub(crate) kept: bool,
+    pub(crate) version: u32,
     pub(crate) retention: Option<RetentionSpec>,
     pub(crate) retry: RetrySpec,
     pub(crate) timeout: Duration,
@@ -285,6 +286,7 @@ impl<S: Clone + Send + Sync + 'static> Replay<S> {
             topic: topic.into(),
             from: StartAt::Earliest,
             kept: true,
+            version: 1,
             retention: None,
             retry: RetrySpec { max_attempts: None, ..RetrySpec::default() },
             timeout: Subscription::<S>::DEFAULT_TIMEOUT,
@@ -310,6 +312,13 @@ impl<S: Clone + Send + Sync + 'static> Replay<S> {
     #[must_use]
     pub fn from(mut self, from: StartAt) -> Self {
         self.from = from;
+        self
+    }
+
+    /// Begins anew under a new position: what an earlier version read is read again. Who raises it empties what the projection has written before.
+    #[must_use]
+    pub fn version(mut self, version: u32) -> Self {
+        self.version = version;
         self
     }
 
