@@ -11,6 +11,10 @@ mod error;
 pub mod headers;
 pub mod transport;
 
+#[cfg(feature = "avro")]
+pub use contract::Avro;
+#[cfg(feature = "protobuf")]
+pub use contract::Protobuf;
 pub use contract::{Call, Codec, Json, Message};
 pub use error::{Error, Kind, ResultExt};
 /// Implements the trait [`Message`](trait@Message), and [`Call`] where a reply is named.
