@@ -9,6 +9,9 @@ extern crate self as sdk;
 pub mod contract;
 mod error;
 pub mod headers;
+pub mod telemetry;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod transport;
 
 #[cfg(feature = "avro")]
