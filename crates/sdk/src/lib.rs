@@ -22,6 +22,15 @@ pub mod transport;
 
 pub use client::{Asking, Client, Gathering, Publishing, RequestError, SendError};
 pub use context::{Context, ContextBuilder, Place};
+pub mod telemetry;
+#[cfg(feature = "testkit")]
+pub mod testkit;
+pub mod transport;
+
+#[cfg(feature = "avro")]
+pub use contract::Avro;
+#[cfg(feature = "protobuf")]
+pub use contract::Protobuf;
 pub use contract::{Call, Codec, Json, Message};
 pub use error::{Error, Kind, ResultExt};
 pub use extract::{Event, FromContext, FromRef, Request, State, Undecodable};
