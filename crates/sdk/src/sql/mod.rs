@@ -17,6 +17,7 @@ mod envelope;
 mod error;
 mod events;
 mod inbox;
+mod instances;
 pub mod limits;
 mod outbox;
 mod relay;

@@ -5,7 +5,7 @@ use types::Timestamp;
 use super::backend::Backend;
 use super::error::SqlError;
 use super::limits::MAX_PAGE;
-use super::store::{Row, Store, Tx};
+use super::store::{Row, Store, Tx, made};
 
 /// The states of sagas. From [`Store::sagas`].
 #[derive(Debug)]
@@ -68,8 +68,18 @@ impl<DB: Backend> Sagas<'_, DB> {
     /// # Errors
     /// [`SqlError`].
     pub async fn load(&self, tx: &mut Tx<DB>, saga: &str, id: &str) -> Result<Option<SagaRow>, SqlError> {
-        let sql = super::store::made(format!("{COLUMNS} WHERE saga = $1 AND id = $2"));
+        let sql = made(format!("{COLUMNS} WHERE saga = $1 AND id = $2"));
         let rows = tx.fetch("loading a saga", sql, vec![saga.into(), id.into()]).await?;
+        rows.first().map(saga_row).transpose()
+    }
+
+    /// The saga of this id, outside of any transaction.
+    ///
+    /// # Errors
+    /// [`SqlError`].
+    pub async fn get(&self, saga: &str, id: &str) -> Result<Option<SagaRow>, SqlError> {
+        let sql = made(format!("{COLUMNS} WHERE saga = $1 AND id = $2"));
+        let rows = self.store.fetch("loading a saga", sql, vec![saga.into(), id.into()]).await?;
         rows.first().map(saga_row).transpose()
     }
 
@@ -115,14 +125,23 @@ impl<DB: Backend> Sagas<'_, DB> {
         Ok(tx.execute("deleting a saga", SQL, vec![saga.into(), id.into(), version.into()]).await? == 1)
     }
 
-    /// Sagas of one kind and status by id, from behind `after` on (empty is the beginning); `max` up to [`MAX_PAGE`].
+    /// Sagas of one kind and status, those that changed longest ago first, from behind `after` on; `max` up to [`MAX_PAGE`].
     ///
     /// # Errors
     /// [`SqlError`].
-    pub async fn list(&self, saga: &str, status: &str, after: &str, max: u32) -> Result<Vec<SagaRow>, SqlError> {
-        let sql = format!("{COLUMNS} WHERE saga = $1 AND status = $2 AND id > $3 ORDER BY id LIMIT $4");
-        let args = vec![saga.into(), status.into(), after.into(), i64::from(max.min(MAX_PAGE)).into()];
-        let rows = self.store.fetch("listing sagas", super::store::made(sql), args).await?;
+    pub async fn list(
+        &self,
+        saga: &str,
+        status: &str,
+        after: Option<&SagaRow>,
+        max: u32,
+    ) -> Result<Vec<SagaRow>, SqlError> {
+        let sql = format!(
+            "{COLUMNS} WHERE saga = $1 AND status = $2 AND (updated_ms, id) > ($3, $4) ORDER BY updated_ms, id LIMIT $5"
+        );
+        let (updated_ms, id) = after.map_or((i64::MIN, ""), |row| (row.updated.0, &row.id));
+        let args = vec![saga.into(), status.into(), updated_ms.into(), id.into(), i64::from(max.min(MAX_PAGE)).into()];
+        let rows = self.store.fetch("listing sagas", made(sql), args).await?;
         rows.iter().map(saga_row).collect()
     }
 
@@ -133,7 +152,7 @@ impl<DB: Backend> Sagas<'_, DB> {
     pub async fn due(&self, saga: &str, now: Timestamp, max: u32) -> Result<Vec<SagaRow>, SqlError> {
         let sql = format!("{COLUMNS} WHERE saga = $1 AND deadline_ms <= $2 ORDER BY deadline_ms, id LIMIT $3");
         let args = vec![saga.into(), now.0.into(), i64::from(max.min(MAX_PAGE)).into()];
-        let rows = self.store.fetch("listing sagas that are due", super::store::made(sql), args).await?;
+        let rows = self.store.fetch("listing sagas that are due", made(sql), args).await?;
         rows.iter().map(saga_row).collect()
     }
 }

@@ -51,7 +51,7 @@ const STEPS: [&[&str]; 1] = [&[
         deadline_ms BIGINT,
         PRIMARY KEY (saga, id)
     )",
-    "CREATE INDEX svc_sagas_status ON svc_sagas (saga, status, id)",
+    "CREATE INDEX svc_sagas_status ON svc_sagas (saga, status, updated_ms, id)",
     "CREATE INDEX svc_sagas_deadline ON svc_sagas (saga, deadline_ms)",
     "CREATE TABLE svc_checkpoints (
         name TEXT NOT NULL,
