@@ -18,6 +18,8 @@ mod reaction;
 mod runtime;
 pub mod saga;
 mod service;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub mod sql;
 pub mod transport;
 
 pub use client::{Asking, Client, Gathering, Publishing, RequestError, SendError};
