@@ -7,6 +7,8 @@
 extern crate self as sdk;
 
 mod client;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod context;
 pub mod contract;
 mod error;
