@@ -87,11 +87,6 @@ pub(super) fn to_topic(topic: &str, message: Envelope) -> Outgoing {
     Outgoing { to: Destination::Topic(topic.to_owned()), message }
 }
 
-/// A time so much later.
-pub(super) fn later(time: Timestamp, by: Duration) -> Timestamp {
-    Timestamp(time.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
-}
-
 /// One run over one transport.
 pub(super) struct Suite {
     pub(super) transport: Arc<dyn Transport>,
@@ -253,7 +248,9 @@ impl Ground<'_> {
 
     /// Takes and acknowledges so many messages of a queue, and makes sure that there are no more; their bodies.
     pub(super) async fn drain(&self, queue: &str, count: usize) -> Proof<Vec<String>> {
-        let mut taker = self.consumer(queue, 100).await?;
+        // Room for one more than there must be, which would be told.
+        let credit = u32::try_from(count).unwrap_or(u32::MAX).saturating_add(1);
+        let mut taker = self.consumer(queue, credit).await?;
         let taken = taker.take(count).await?;
         taker.nothing_more("more than was published").await?;
         taker.ack(&taken);

@@ -151,3 +151,33 @@ pub async fn run(transport: Arc<dyn Transport>, options: Options) -> Report {
     suite.transport.close().await;
     Report { transport: suite.transport.name(), cases: reports }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::paper::Paper;
+
+    fn quick() -> Options {
+        Options::default().quiet(Duration::from_millis(20)).patience(Duration::from_secs(2))
+    }
+
+    #[tokio::test]
+    async fn a_transport_that_keeps_what_it_promises_passes() {
+        let report = run(Paper::new(), quick()).await;
+        report.assert_passed();
+        let outcome = |name: &str| report.cases.iter().find(|case| case.name == name).map(|case| case.outcome.clone());
+        assert_eq!(outcome("what is put into a queue comes out in order"), Some(Outcome::Passed));
+        assert_eq!(outcome("without delays one is refused and its neighbours are published"), Some(Outcome::Passed));
+        assert_eq!(outcome("a delay that is over is none"), Some(Outcome::NotDeclared));
+        assert_eq!(outcome("a publish waits out a restart"), Some(Outcome::NotDeclared));
+    }
+
+    #[tokio::test]
+    async fn a_transport_that_breaks_a_promise_fails_by_the_name_of_the_promise() {
+        let report = run(Paper::that_swaps(), quick().only("comes out in order")).await;
+        let failed: Vec<&CaseReport> = report.failed().collect();
+        assert_eq!(failed.len(), 1, "{report}");
+        assert_eq!(failed[0].name, "what is put into a queue comes out in order");
+        assert!(report.to_string().contains("bodies in order: expected [\"0\", \"1\""), "{report}");
+    }
+}

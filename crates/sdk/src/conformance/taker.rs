@@ -7,6 +7,9 @@ use std::time::Duration;
 use super::ground::{Failure, Proof, check, text_of, texts};
 use crate::transport::{Consumer, Delivery, Settle, Settler};
 
+/// Of many deliveries that came, so many are shown.
+const SHOWN: usize = 10;
+
 /// Takes deliveries one by one or so many at a time, and waits for them only so long.
 pub(super) struct Taker {
     consumer: Box<dyn Consumer>,
@@ -30,7 +33,10 @@ impl Taker {
                 taken.push(delivery);
                 continue;
             }
-            let came = || format!("expected {count} deliveries, and {:?} came", bodies(&taken));
+            let came = || {
+                let last = bodies(taken.get(taken.len().saturating_sub(SHOWN)..).unwrap_or_default());
+                format!("expected {count} deliveries, and {} came, the last ones {last:?},", taken.len())
+            };
             match tokio::time::timeout(self.patience, self.consumer.next()).await {
                 Err(_) => return Err(Failure(format!("{} within {:?}", came(), self.patience))),
                 Ok(Ok(None)) => return Err(Failure(format!("{} before the consumer ended", came()))),

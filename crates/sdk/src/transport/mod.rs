@@ -9,6 +9,8 @@
 
 mod capabilities;
 pub(crate) mod nowhere;
+#[cfg(all(test, any(feature = "conformance", feature = "testkit")))]
+pub(crate) mod paper;
 mod topology;
 
 use std::fmt;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{cases, has};
 use crate::Envelope;
-use crate::conformance::ground::{Ground, Proof, check, later, message, same, to_queue, to_topic};
+use crate::conformance::ground::{Ground, Proof, check, message, same, to_queue, to_topic};
 use crate::transport::{Outgoing, PublishError};
 
 cases! {
@@ -16,7 +16,7 @@ cases! {
 }
 
 fn delayed(ground: &Ground<'_>, subject: &str, body: &str, by: Duration) -> Envelope {
-    Envelope { not_before: Some(later(ground.transport.now(), by)), ..message(subject, body.to_owned()) }
+    Envelope { not_before: Some(ground.transport.now().after(by)), ..message(subject, body.to_owned()) }
 }
 
 async fn a_delayed_message_waits_in_a_queue_for_its_time(ground: &Ground<'_>) -> Proof {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{cases, lacks};
 use crate::Envelope;
-use crate::conformance::ground::{Ground, Proof, check, later, message, same, to_queue};
+use crate::conformance::ground::{Ground, Proof, check, message, same, to_queue};
 use crate::transport::{
     Destination, Expected, Outgoing, Position, PublishError, QueueSpec, RetentionSpec, StartAt, TopicSpec, Topology,
     TransportError,
@@ -60,7 +60,7 @@ async fn declares_topic(ground: &Ground<'_>, capability: &str, change: impl FnOn
 
 async fn without_delays_one_is_refused_and_its_neighbours_are_published(ground: &Ground<'_>) -> Proof {
     let queue = ground.queue("q", |_| ()).await?;
-    let not_before = Some(later(ground.transport.now(), Duration::from_secs(3600)));
+    let not_before = Some(ground.transport.now().after(Duration::from_secs(3600)));
     let delayed = Envelope { not_before, ..message("", "later") };
     let mut answers =
         ground.publish_each(vec![to_queue(&queue, delayed), to_queue(&queue, message("", "now"))]).await?;

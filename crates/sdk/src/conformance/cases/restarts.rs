@@ -4,7 +4,7 @@ use super::retries::doubling;
 use super::{CORE, cases, has};
 use super::{PER_MESSAGE, broker};
 use crate::Envelope;
-use crate::conformance::ground::{Failure, Ground, Proof, later, message, same, text_of, texts, to_queue, to_topic};
+use crate::conformance::ground::{Failure, Ground, Proof, message, same, text_of, texts, to_queue, to_topic};
 use crate::transport::{Listener, Position, Reader, RetentionSpec, StartAt};
 
 cases! {
@@ -105,7 +105,7 @@ async fn a_delay_survives_a_restart(ground: &Ground<'_>) -> Proof {
     let queue = ground.queue("q", |_| ()).await?;
     let since = ground.transport.now();
     let delay = ground.span() * 4;
-    let delayed = Envelope { not_before: Some(later(since, delay)), ..message("", "later") };
+    let delayed = Envelope { not_before: Some(since.after(delay)), ..message("", "later") };
     ground.publish(vec![to_queue(&queue, delayed)]).await?;
     ground.restart().await;
     let mut taker = ground.consumer(&queue, 5).await?;
@@ -131,11 +131,12 @@ async fn listeners_and_inboxes_go_on_after_a_restart(ground: &Ground<'_>) -> Pro
     let subject = ground.subject("tick");
     let mut listener = ground.listen(&subject, None).await?;
     let mut inbox = ground.soon("an inbox", ground.transport.open_inbox()).await??;
+    let address = inbox.address();
     ground.restart().await;
     heard_again(ground, &mut listener, &subject).await?;
     let answering = async {
         loop {
-            ground.transport.answer(&inbox.address(), message("", "answer")).await?;
+            ground.transport.answer(&address, message("", "answer")).await?;
             if let Ok(Some(_)) = tokio::time::timeout(ground.quiet(), inbox.next()).await {
                 return Ok(());
             }
