@@ -19,6 +19,8 @@ mod reaction;
 mod runtime;
 pub mod saga;
 mod service;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod transport;
 
 pub use client::{Asking, Client, Gathering, Publishing, RequestError, SendError};
