@@ -282,7 +282,8 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Commits offsets under this name. Needs [`Capabilities::replay`].
     fn commit(&self, topic: &str, name: &str, next: Vec<Position>) -> BoxFuture<'_, Result<(), TransportError>>;
 
-    /// How many messages wait in a queue, those that are out with consumers and those that wait for their time among them.
+    /// How many messages wait in a queue, those that are out with consumers and those that wait for their time among them; without
+    /// [`Capabilities::browse`] only those that are ready, since such a broker does not tell.
     fn queue_len(&self, queue: &str) -> BoxFuture<'_, Result<u64, TransportError>>;
 
     /// Looks at the messages of a queue without taking them, at most `max`; those that consumers have are not among them.
