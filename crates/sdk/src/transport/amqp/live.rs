@@ -168,7 +168,7 @@ impl Task {
     async fn hear(&self, mut ready: Option<oneshot::Sender<Result<(), TransportError>>>) {
         let mut waits = Waits::new(&self.link.options);
         loop {
-            let Ok((channel, _)) = self.link.channel().await else { return };
+            let Ok(channel) = self.link.channel().await else { return };
             match self.ear.open(&channel).await {
                 Ok((queue, mut stream)) => {
                     queue.as_str().clone_into(&mut self.queue.lock());
