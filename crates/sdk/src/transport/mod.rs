@@ -7,6 +7,8 @@
 //! The trait has room for a log with offsets and no acknowledgement of single messages ([`Settlement::Cumulative`]), and for a queue
 //! without replay ([`Support::No`]).
 
+#[cfg(feature = "amqp")]
+pub mod amqp;
 mod capabilities;
 pub(crate) mod nowhere;
 #[cfg(all(test, any(feature = "conformance", feature = "testkit")))]
