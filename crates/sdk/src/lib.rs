@@ -7,6 +7,8 @@
 extern crate self as sdk;
 
 mod client;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod context;
 pub mod contract;
 mod error;
@@ -20,6 +22,8 @@ pub mod saga;
 mod service;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub mod sql;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod transport;
 
 pub use client::{Asking, Client, Gathering, Publishing, RequestError, SendError};

@@ -7,8 +7,12 @@
 //! The trait has room for a log with offsets and no acknowledgement of single messages ([`Settlement::Cumulative`]), and for a queue
 //! without replay ([`Support::No`]).
 
+#[cfg(feature = "amqp")]
+pub mod amqp;
 mod capabilities;
 pub(crate) mod nowhere;
+#[cfg(all(test, any(feature = "conformance", feature = "testkit")))]
+pub(crate) mod paper;
 mod topology;
 
 use std::fmt;
@@ -280,7 +284,8 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Commits offsets under this name. Needs [`Capabilities::replay`].
     fn commit(&self, topic: &str, name: &str, next: Vec<Position>) -> BoxFuture<'_, Result<(), TransportError>>;
 
-    /// How many messages wait in a queue, those that are out with consumers and those that wait for their time among them.
+    /// How many messages wait in a queue, those that are out with consumers and those that wait for their time among them; without
+    /// [`Capabilities::browse`] only those that are ready, since such a broker does not tell.
     fn queue_len(&self, queue: &str) -> BoxFuture<'_, Result<u64, TransportError>>;
 
     /// Looks at the messages of a queue without taking them, at most `max`; those that consumers have are not among them.

@@ -1,0 +1,4 @@
+//! The SDK against real brokers.
+
+#[cfg(feature = "amqp")]
+mod amqp;
