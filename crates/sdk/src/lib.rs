@@ -22,17 +22,13 @@ pub mod saga;
 mod service;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub mod sql;
+pub mod telemetry;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod transport;
 
 pub use client::{Asking, Client, Gathering, Publishing, RequestError, SendError};
 pub use context::{Context, ContextBuilder, Place};
-pub mod telemetry;
-#[cfg(feature = "testkit")]
-pub mod testkit;
-pub mod transport;
-
 #[cfg(feature = "avro")]
 pub use contract::Avro;
 #[cfg(feature = "protobuf")]

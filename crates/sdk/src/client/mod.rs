@@ -15,6 +15,7 @@ pub use self::asking::{Asking, Gathering, RequestError};
 pub use self::publishing::Publishing;
 use crate::contract::{Call, EncodeError, Message};
 use crate::headers;
+use crate::telemetry::{Providers, Telemetry};
 use crate::transport::nowhere::Nowhere;
 use crate::transport::{PublishError, Published, Transport};
 
@@ -29,6 +30,7 @@ struct Inner {
     /// The service that publishes, for the header.
     source: Option<Text>,
     answers: Answers,
+    telemetry: Telemetry,
 }
 
 /// Why a message was not published, or is not known to be.
@@ -47,12 +49,18 @@ impl Client {
     /// A client on this transport.
     #[must_use]
     pub fn new(transport: Arc<dyn Transport>) -> Self {
-        Self::of_service(transport, None)
+        Self::of_service(transport, None, &Providers::global())
     }
 
-    pub(crate) fn of_service(transport: Arc<dyn Transport>, source: Option<&str>) -> Self {
+    pub(crate) fn of_service(transport: Arc<dyn Transport>, source: Option<&str>, providers: &Providers) -> Self {
         let answers = Answers::new(Arc::clone(&transport));
-        Self { inner: Arc::new(Inner { transport, source: source.map(Text::from), answers }) }
+        let telemetry = Telemetry::new(providers, transport.system(), None);
+        Self { inner: Arc::new(Inner { transport, source: source.map(Text::from), answers, telemetry }) }
+    }
+
+    /// What watches its messages.
+    pub(crate) fn telemetry(&self) -> &Telemetry {
+        &self.inner.telemetry
     }
 
     /// A client without a broker, which refuses everything.
@@ -95,7 +103,7 @@ impl Client {
             }
             outgoing
         });
-        crate::runtime::publish(&*self.inner.transport, all.collect()).await
+        crate::runtime::publish(self, all.collect()).await
     }
 
     /// Asks a question and waits for the answer: `client.request(&call).within(limit).await`. Without a limit it waits

@@ -1,13 +1,11 @@
 //! Where events are kept.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::Envelope;
 use crate::client::Client;
-use crate::transport::{Destination, Expected, Outgoing, PublishError, RetentionSpec, TopicSpec, Transport};
+use crate::transport::{Destination, Expected, Outgoing, PublishError, RetentionSpec, TopicSpec};
 
 /// Why events or a snapshot could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +55,7 @@ pub trait EventLog: Send + Sync + 'static {
 /// [`expected_version`](crate::transport::Capabilities::expected_version) and [`key_index`](crate::transport::Capabilities::key_index).
 #[derive(Clone, Debug)]
 pub struct TopicLog {
-    transport: Arc<dyn Transport>,
+    client: Client,
     topic: String,
 }
 
@@ -65,7 +63,7 @@ impl TopicLog {
     /// The events of this topic.
     #[must_use]
     pub fn new(client: &Client, topic: impl Into<String>) -> Self {
-        Self { transport: Arc::clone(client.transport()), topic: topic.into() }
+        Self { client: client.clone(), topic: topic.into() }
     }
 
     /// The topics that it needs: events for ever, of snapshots the last of each stream.
@@ -92,7 +90,7 @@ impl EventLog for TopicLog {
     ) -> BoxFuture<'a, Result<Vec<(u64, Envelope)>, LogError>> {
         Box::pin(async move {
             let from = after.map_or(0, |version| version + 1);
-            let records = self.transport.read_key(&self.topic, stream.as_bytes(), from, max).await;
+            let records = self.client.transport().read_key(&self.topic, stream.as_bytes(), from, max).await;
             let records = records.map_err(|error| LogError(error.to_string()))?;
             Ok(records.into_iter().map(|record| (record.position.offset, record.message)).collect())
         })
@@ -107,8 +105,9 @@ impl EventLog for TopicLog {
         Box::pin(async move {
             let key = Bytes::copy_from_slice(stream.as_bytes());
             events.iter_mut().for_each(|event| event.key = Some(key.clone()));
+            crate::telemetry::inject_current(&mut events);
             let expected = expected.map_or(Expected::Nothing, Expected::Version);
-            match self.transport.publish_expecting(&self.topic, events, expected).await {
+            match self.client.transport().publish_expecting(&self.topic, events, expected).await {
                 Ok(published) => {
                     let last = published.last().and_then(|one| one.position);
                     let untold =
@@ -123,7 +122,7 @@ impl EventLog for TopicLog {
 
     fn snapshot<'a>(&'a self, stream: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, LogError>> {
         Box::pin(async move {
-            let record = self.transport.last_of_key(&snapshots_of(&self.topic), stream.as_bytes()).await;
+            let record = self.client.transport().last_of_key(&snapshots_of(&self.topic), stream.as_bytes()).await;
             let record = record.map_err(|error| LogError(error.to_string()))?;
             Ok(record.and_then(|record| record.message.body))
         })
@@ -136,7 +135,7 @@ impl EventLog for TopicLog {
             message.key = Some(Bytes::copy_from_slice(stream.as_bytes()));
             message.content_type = Some("application/json".into());
             let outgoing = Outgoing { to: Destination::Topic(topic), message };
-            let answers = crate::runtime::publish(&*self.transport, vec![outgoing]).await;
+            let answers = crate::runtime::publish(&self.client, vec![outgoing]).await;
             answers.into_iter().try_for_each(|answer| answer.map(drop)).map_err(|error| LogError(error.to_string()))
         })
     }

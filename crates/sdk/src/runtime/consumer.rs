@@ -8,8 +8,10 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, Either};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use opentelemetry::context::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
+use tracing::Instrument;
 
 use super::Work;
 use super::breaker::{Breaker, Watch};
@@ -17,6 +19,7 @@ use super::outcome::{Ended, Ending};
 use crate::client::Client;
 use crate::context::Place;
 use crate::reaction::Reaction;
+use crate::telemetry::Source;
 use crate::transport::{Consume, Consumer, Delivery, QueueSpec, Settle, Topology, TransportError};
 use crate::{Context, Error};
 
@@ -249,14 +252,21 @@ impl Shift<'_> {
         };
         self.out.insert(tag, self.tick);
         let (ending, timeout) = (Arc::clone(&self.ending), self.task.timeout);
-        self.working.push(Box::pin(async move {
+        let place = context.place();
+        let source = Source::Queue { queue: &place.source, group: Some(&place.service) };
+        let watch = self.task.client.telemetry().processing(context.envelope(), &source);
+        let (trace, span) = (watch.context().clone(), watch.log_span(&place.source, context.envelope()));
+        let work = async move {
             let outcome = outcome(handling, timeout).await;
             let (ended, error) = ending.of(tag, &context, outcome).await;
             if let Some(error) = &error {
                 log_failure(&context, error);
             }
-            Done { tag, ended, failed: error.is_some_and(|error| !error.is_terminal()) }
-        }));
+            let failed = error.as_ref().is_some_and(|error| !error.is_terminal());
+            watch.finish(&error.map_or(Ok(()), Err));
+            Done { tag, ended, failed }
+        };
+        self.working.push(Box::pin(work.instrument(span).with_context(trace)));
     }
 
     /// Ends a delivery and those that are ready to end with it. Says if it is time for a pause.

@@ -16,8 +16,10 @@ pub use self::breaker::Breaker;
 pub(crate) use self::consumer::{ConsumerTask, Lane, unwinding};
 pub(crate) use self::reader::{ReaderTask, Route};
 pub(crate) use self::responder::{CancelTask, Cancels, ResponderTask};
+use crate::client::Client;
 use crate::reaction::Reaction;
-use crate::transport::{Outgoing, PublishError, Published, Transport};
+use crate::telemetry::Producing;
+use crate::transport::{Outgoing, PublishError, Published};
 use crate::{Context, Error};
 
 /// A handler with its state.
@@ -54,10 +56,20 @@ pub(crate) enum Work {
     Layered(BoxService<Context, Reaction, BoxError>),
 }
 
-/// Publishes; all publishing of the SDK comes by here.
-pub(crate) async fn publish(
-    transport: &dyn Transport,
-    messages: Vec<Outgoing>,
-) -> Vec<Result<Published, PublishError>> {
-    transport.publish(messages).await
+/// Publishes, watched; all publishing of the SDK comes by here, but for what is acknowledged in the same breath.
+pub(crate) async fn publish(client: &Client, mut messages: Vec<Outgoing>) -> Vec<Result<Published, PublishError>> {
+    if messages.is_empty() {
+        return Vec::new();
+    }
+    let watches = watch(client, &mut messages);
+    let answers = client.transport().publish(messages).await;
+    for (watch, answer) in watches.into_iter().zip(&answers) {
+        watch.finish(answer);
+    }
+    answers
+}
+
+/// Begins the spans of messages that are about to be published, and writes them into the messages.
+pub(crate) fn watch(client: &Client, messages: &mut [Outgoing]) -> Vec<Producing> {
+    messages.iter_mut().map(|outgoing| client.telemetry().producing(&mut outgoing.message, &outgoing.to)).collect()
 }

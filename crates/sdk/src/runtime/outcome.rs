@@ -54,13 +54,17 @@ impl Ending {
     async fn publish(&self, tag: u64, messages: Vec<Outgoing>) -> Result<Ended, Error> {
         let transport = &**self.client.transport();
         if transport.capabilities().ack_and_publish == Support::Broker {
-            return match self.settler.ack_and_publish(tag, messages).await {
+            let mut messages = messages;
+            let watches = super::watch(&self.client, &mut messages);
+            let answer = self.settler.ack_and_publish(tag, messages).await;
+            watches.into_iter().for_each(|watch| watch.finish(&answer));
+            return match answer {
                 // A lost lease: the message comes again by itself.
                 Ok(()) | Err(PublishError::LeaseLost) => Ok(Ended::Already),
                 Err(error) => Err(unpublished(error)),
             };
         }
-        let answers = super::publish(transport, messages).await;
+        let answers = super::publish(&self.client, messages).await;
         answers.into_iter().try_for_each(|answer| answer.map(drop).map_err(unpublished))?;
         Ok(Ended::Settle(Settle::Ack))
     }
@@ -90,7 +94,7 @@ impl Ending {
     /// Publishes the message where it goes instead, and ends the delivery then: it may be there twice, and is never nowhere.
     async fn move_to(&self, next: Outgoing) -> Ended {
         let transport = self.client.transport();
-        let answer = super::publish(&**transport, vec![next]).await.pop().unwrap_or(Err(PublishError::Closed));
+        let answer = super::publish(&self.client, vec![next]).await.pop().unwrap_or(Err(PublishError::Closed));
         match answer {
             Ok(_) => Ended::Settle(Settle::Ack),
             Err(error) => {

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry::context::FutureExt as _;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::HandlerFn;
 use super::consumer::{log_failure, outcome};
 use crate::client::Client;
 use crate::context::Place;
 use crate::error::Kind;
+use crate::telemetry::Source;
 use crate::transport::{
     Destination, Outgoing, Position, PublishError, Reader, Record, RetrySpec, StartAt, TransportError,
 };
@@ -142,14 +145,24 @@ impl ReaderTask {
             let times = (attempt, attempt > 1);
             let context = Context::new(record.message.clone(), self.client.clone(), place, times, cancelled);
             let _ = context.insert(record.position);
+            let source = Source::Log {
+                topic: &self.topic,
+                partition: record.position.partition,
+                group: self.checkpoint.as_deref(),
+            };
+            let watch = self.client.telemetry().processing(&record.message, &source);
+            let (trace, span) = (watch.context().clone(), watch.log_span(&self.topic, &record.message));
+            let handling = async {
+                match outcome((route.handler)(context.clone()), self.timeout).await {
+                    Ok(reaction) => self.publish(reaction.publishes).await,
+                    Err(error) => Err(error),
+                }
+            };
             let handled = tokio::select! {
-                handled = outcome((route.handler)(context.clone()), self.timeout) => handled,
+                handled = handling.instrument(span).with_context(trace) => handled,
                 () = self.cancel.cancelled() => return false,
             };
-            let handled = match handled {
-                Ok(reaction) => self.publish(reaction.publishes).await,
-                Err(error) => Err(error),
-            };
+            watch.finish(&handled);
             let Err(error) = handled else { return true };
             log_failure(&context, &error);
             let wait = match error.kind() {
@@ -173,7 +186,7 @@ impl ReaderTask {
     }
 
     async fn publish(&self, messages: Vec<Outgoing>) -> Result<(), Error> {
-        let answers = super::publish(&**self.client.transport(), messages).await;
+        let answers = super::publish(&self.client, messages).await;
         answers.into_iter().try_for_each(|answer| answer.map(drop).map_err(Error::from))
     }
 
@@ -189,7 +202,7 @@ impl ReaderTask {
         headers::set(&mut message, headers::DEAD_LETTER_ERROR, types::Text::from(error.to_string()));
         headers::set_value(&mut message, headers::DEAD_LETTER_TIME, types::Value::int(transport.now().0));
         let outgoing = Outgoing { to: Destination::Queue(self.dead_letter_queue.clone()), message };
-        let answer = super::publish(&**transport, vec![outgoing]).await.pop();
+        let answer = super::publish(&self.client, vec![outgoing]).await.pop();
         match answer.unwrap_or(Err(PublishError::Closed)) {
             Ok(_) => true,
             Err(error) => {

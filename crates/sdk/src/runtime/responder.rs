@@ -4,17 +4,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry::context::FutureExt as _;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 use types::Text;
 
 use super::HandlerFn;
 use super::consumer::{log_failure, outcome};
 use crate::client::Client;
 use crate::context::Place;
+use crate::reaction::Reaction;
+use crate::telemetry::{Processing, Source};
 use crate::transport::{Listener, TransportError};
-use crate::{Context, Envelope, headers};
+use crate::{Context, Envelope, Error, headers};
 
 /// Questions that are worked on, by correlation id: what a cancellation looks for.
 pub(crate) type Cancels = Arc<Mutex<HashMap<String, CancellationToken>>>;
@@ -81,24 +85,46 @@ impl ResponderTask {
         }
         let context =
             Context::new(question, self.client.clone(), Arc::clone(&self.place), (1, false), cancelled.clone());
-        let outcome = tokio::select! {
-            outcome = outcome((self.handler)(context.clone()), limit) => Some(outcome),
-            () = cancelled.cancelled() => None,
+        let source = Source::Live { pattern: &self.place.source, group: Some(&self.place.service) };
+        let watch = self.client.telemetry().processing(context.envelope(), &source);
+        let (trace, span) = (watch.context().clone(), watch.log_span(&self.place.source, context.envelope()));
+        let answering = async {
+            let outcome = tokio::select! {
+                outcome = outcome((self.handler)(context.clone()), limit) => outcome,
+                // Nobody waits for it; dropped, the span says so.
+                () = cancelled.cancelled() => return,
+            };
+            if let Some(key) = &key {
+                self.cancels.lock().remove(key);
+            }
+            self.send(&context, reply_to, correlation_id, outcome, watch).await;
         };
+        answering.instrument(span).with_context(trace).await;
         if let Some(key) = &key {
             self.cancels.lock().remove(key);
         }
-        let Some(outcome) = outcome else { return };
+    }
+
+    async fn send(
+        &self,
+        context: &Context,
+        reply_to: Option<Text>,
+        correlation_id: Option<Text>,
+        outcome: Result<Reaction, Error>,
+        watch: Processing,
+    ) {
+        let transport = self.client.transport();
+        watch.finish(&outcome);
         let answer = match outcome {
             Ok(reaction) => {
-                let published = super::publish(&**transport, reaction.publishes).await;
+                let published = super::publish(&self.client, reaction.publishes).await;
                 match published.into_iter().find_map(Result::err) {
                     None => reaction.answer.unwrap_or_default(),
                     Some(error) => failure(&format!("what followed was not published: {error}"), false),
                 }
             }
             Err(error) => {
-                log_failure(&context, &error);
+                log_failure(context, &error);
                 failure(&error.to_string(), error.is_terminal())
             }
         };
@@ -107,7 +133,10 @@ impl ResponderTask {
             context.following(crate::transport::Outgoing { to: crate::transport::Destination::Live, message: answer });
         answer.message.correlation_id = correlation_id;
         answer.message.durable = false;
-        if let Err(error) = transport.answer(&reply_to, answer.message).await {
+        let watch = self.client.telemetry().answering(&mut answer.message);
+        let answered = transport.answer(&reply_to, answer.message).await;
+        watch.finish(&answered);
+        if let Err(error) = answered {
             tracing::warn!(handler = %self.place.handler, %error, "an answer was not sent");
         }
     }

@@ -326,7 +326,7 @@ async fn publish(context: &Context, messages: Vec<Outgoing>) -> Result<(), Error
         return Ok(());
     }
     let messages = messages.into_iter().map(|outgoing| context.following(outgoing)).collect();
-    let answers = runtime::publish(&**context.client().transport(), messages).await;
+    let answers = runtime::publish(context.client(), messages).await;
     answers.into_iter().try_for_each(|answer| answer.map(drop).map_err(Error::from))
 }
 

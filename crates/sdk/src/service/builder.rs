@@ -18,6 +18,7 @@ use crate::contract::{Contract, Message};
 use crate::event_sourcing::{Aggregate, TopicLog};
 use crate::handler::Handler;
 use crate::saga::{Orchestrator, Saga, SagaStore, queue_of};
+use crate::telemetry::Providers;
 use crate::transport::{
     BindingSpec, QueueSpec, RetentionSpec, RetrySpec, Support, TopicSpec, Topology, Transport, TransportError,
 };
@@ -72,6 +73,7 @@ pub struct Service<S = ()> {
     pub(crate) published: Vec<Contract>,
     pub(crate) sagas: Vec<(String, SagaStore)>,
     pub(crate) tasks: Vec<(String, Background<S>)>,
+    pub(crate) providers: Option<Providers>,
     pub(crate) grace: Duration,
 }
 
@@ -116,8 +118,8 @@ impl Service<()> {
     where
         S: Clone + Send + Sync + 'static,
     {
-        let Self { name, version, description, topics, published, grace, .. } = self;
-        Service { version, description, topics, published, grace, ..Service::with_state(name, state) }
+        let Self { name, version, description, topics, published, providers, grace, .. } = self;
+        Service { version, description, topics, published, providers, grace, ..Service::with_state(name, state) }
     }
 }
 
@@ -137,6 +139,7 @@ impl<S: Clone + Send + Sync + 'static> Service<S> {
             published: Vec::new(),
             sagas: Vec::new(),
             tasks: Vec::new(),
+            providers: None,
             grace: Service::DEFAULT_GRACE,
         }
     }
@@ -278,6 +281,14 @@ impl<S: Clone + Send + Sync + 'static> Service<S> {
     {
         let task: Background<S> = Box::new(move |state, client, stop| Box::pin(task(state, client, stop)));
         self.tasks.push((name.into(), task));
+        self
+    }
+
+    /// Where its spans and metrics go; to the providers that are installed for the process when it starts unless given. For several services in one
+    /// process, each of which is a service of its own to those who look at traces.
+    #[must_use]
+    pub fn telemetry(mut self, providers: Providers) -> Self {
+        self.providers = Some(providers);
         self
     }
 

@@ -13,6 +13,7 @@ use super::subscription::{Replay, Responder, Subscription};
 use crate::client::Client;
 use crate::context::Place;
 use crate::runtime::{CancelTask, Cancels, ConsumerTask, HandlerService, Lane, ReaderTask, ResponderTask, Route, Work};
+use crate::telemetry::Providers;
 use crate::transport::{Connection, Topology, Transport, TransportError};
 
 /// Deliveries that a consumer has beyond those that its handlers work on, so that they never wait for the broker.
@@ -62,9 +63,10 @@ impl Running {
         let failed = |error| ServiceError::Transport { service: name.clone(), error };
         transport.declare(&topology).await.map_err(failed)?;
         let cancel = CancellationToken::new();
+        let providers = service.providers.take().unwrap_or_else(Providers::global);
         let start = Start {
             name: name.as_str().into(),
-            client: Client::of_service(transport, Some(&name)),
+            client: Client::of_service(transport, Some(&name), &providers),
             topology: Arc::new(topology),
             stop: cancel.child_token(),
             cancel,

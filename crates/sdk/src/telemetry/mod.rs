@@ -260,6 +260,11 @@ impl Telemetry {
     }
 }
 
+/// Writes the current trace context into messages that carry none, for those that are published later, or by somebody else.
+pub(crate) fn inject_current(envelopes: &mut [Envelope]) {
+    envelopes.iter_mut().for_each(|envelope| drop(pass_on(envelope)));
+}
+
 /// Sends a message without a span, with the context that it belongs to.
 fn pass_on(envelope: &mut Envelope) -> Producing {
     Context::map_current(|current| {

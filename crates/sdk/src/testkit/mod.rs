@@ -1,11 +1,10 @@
-//! What tests of services use.
-
-pub mod collector;
-//! Faults on demand, for tests of services.
+//! For tests of services: faults on demand, and a collector of traces.
 //!
 //! What goes wrong between a service and its broker goes wrong rarely, and never when somebody looks. [`Faulty`] stands between them and lets it
-//! go wrong as a [`Plan`] says: by chance, from a seed that it prints, or exactly at the n-th time.
+//! go wrong as a [`Plan`] says: by chance, from a seed that it prints, or exactly at the n-th time. [`collector`] is where a service's traces go that a
+//! test looks at.
 
+pub mod collector;
 mod consumer;
 mod faulty;
 mod plan;

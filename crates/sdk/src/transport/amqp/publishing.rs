@@ -102,7 +102,8 @@ impl Amqp {
                 }
                 (_, wait) => {
                     // Whether what waits will reach anything is not known yet.
-                    return answer.map(|routed| Published { routed: wait.is_none().then_some(routed), ..Published::default() });
+                    return answer
+                        .map(|routed| Published { routed: wait.is_none().then_some(routed), ..Published::default() });
                 }
             }
             begun = self.begin(outgoing, deadline).await;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sdk::transport::{Destination, Outgoing, Transport};
 use sdk::Envelope;
+use sdk::transport::{Destination, Outgoing, Transport};
 use tokio::time::timeout;
 
 use super::ground::{PATIENCE, Wire, connect, fresh, message, on_both};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sdk::transport::{Destination, Outgoing, PublishError, Topology, TopicSpec, Transport};
 use sdk::Envelope;
+use sdk::transport::{Destination, Outgoing, PublishError, TopicSpec, Topology, Transport};
 use types::Timestamp;
 
 use super::ground::{body, connect, consume, declare, fresh, message, on_both, take, to_queue, to_topic};
@@ -22,9 +22,8 @@ async fn what_leads_nowhere_is_told_of_each_message(url: &str) {
     amqp.declare(&Topology { topics: vec![TopicSpec::new(nowhere.as_str())], ..Topology::default() }).await.unwrap();
     let leads_somewhere: Vec<bool> = (0..400).map(|_| fastrand::bool()).collect();
     let messages = leads_somewhere.iter().enumerate();
-    let messages = messages.map(|(at, somewhere)| {
-        to_topic(if *somewhere { &topic } else { &nowhere }, message(&at.to_string(), "s"))
-    });
+    let messages = messages
+        .map(|(at, somewhere)| to_topic(if *somewhere { &topic } else { &nowhere }, message(&at.to_string(), "s")));
     let published = amqp.publish(messages.collect()).await;
     let routed: Vec<_> = published.into_iter().map(|published| published.unwrap().routed.unwrap()).collect();
     assert_eq!(routed, leads_somewhere);
@@ -65,10 +64,8 @@ async fn delayed_messages_come_in_time_and_in_order(url: &str) {
     let (topic, queue) = (fresh("topic"), fresh("queue"));
     declare(&amqp, &topic, &queue).await;
     let start = amqp.now();
-    let delayed = |id: &str, ms: i64| Envelope {
-        not_before: Some(Timestamp(start.0 + ms)),
-        ..message(id, "order.created")
-    };
+    let delayed =
+        |id: &str, ms: i64| Envelope { not_before: Some(Timestamp(start.0 + ms)), ..message(id, "order.created") };
     // It lives longer than it waits; the last does not.
     let lives = Envelope { expires_at: Some(Timestamp(start.0 + 60_000)), ..delayed("500", 500) };
     let dies = Envelope { expires_at: Some(Timestamp(start.0 + 100)), ..delayed("never", 700) };
