@@ -21,6 +21,10 @@ pub mod transport;
 
 pub use client::{Asking, Client, Gathering, Publishing, RequestError, SendError};
 pub use context::{Context, ContextBuilder, Place};
+#[cfg(feature = "avro")]
+pub use contract::Avro;
+#[cfg(feature = "protobuf")]
+pub use contract::Protobuf;
 pub use contract::{Call, Codec, Json, Message};
 pub use error::{Error, Kind, ResultExt};
 /// Implements the trait [`Message`](trait@Message), and [`Call`] where a reply is named.

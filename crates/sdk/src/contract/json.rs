@@ -41,7 +41,7 @@ impl<M: Serialize + DeserializeOwned + JsonSchema> Codec<M> for Json {
 }
 
 /// The type's name without its path.
-fn short_name<M>() -> &'static str {
+pub(super) fn short_name<M>() -> &'static str {
     let name = std::any::type_name::<M>();
     name.rsplit("::").next().unwrap_or(name)
 }

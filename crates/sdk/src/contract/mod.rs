@@ -4,9 +4,13 @@
 //! name is the message's subject; name, version and schema id travel in headers ([`crate::headers`]), the codec's content type in the message.
 //! Fields that a reader does not know are passed over; a *version* that it does not know is not guessed at: the message is dead-lettered and says so.
 
+#[cfg(feature = "avro")]
+mod avro;
 mod codec;
 mod json;
-#[cfg(test)]
+#[cfg(feature = "protobuf")]
+mod protobuf;
+#[cfg(all(test, feature = "derive"))]
 mod tests;
 
 use std::borrow::Cow;
@@ -15,8 +19,12 @@ use std::cmp::Ordering;
 use bytes::Bytes;
 use types::{Text, Value};
 
+#[cfg(feature = "avro")]
+pub use self::avro::{Avro, NoOtherSchemas, WriterSchemas};
 pub use self::codec::{Codec, DecodeError, EncodeError};
 pub use self::json::Json;
+#[cfg(feature = "protobuf")]
+pub use self::protobuf::{NoProtoText, ProtoText, Protobuf};
 use crate::{Envelope, headers};
 
 /// A message's contract.
