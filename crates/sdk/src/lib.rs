@@ -17,6 +17,9 @@ mod reaction;
 mod runtime;
 pub mod saga;
 mod service;
+pub mod telemetry;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod transport;
 
 pub use client::{Asking, Client, Gathering, Publishing, RequestError, SendError};
@@ -27,6 +30,10 @@ pub use contract::Avro;
 pub use contract::Protobuf;
 pub use contract::{Call, Codec, Json, Message};
 pub use error::{Error, Kind, ResultExt};
+pub use extract::{Event, FromContext, FromRef, Request, State, Undecodable};
+pub use handler::Handler;
+pub use reaction::{Answer, IntoOutcome, IntoReaction, Reaction};
+pub use runtime::{Breaker, HandlerService};
 /// Implements the trait [`Message`](trait@Message), and [`Call`] where a reply is named.
 ///
 /// What a contract says of its older versions is held while the service compiles. This does not, since `V1` is not version 1:
@@ -51,10 +58,6 @@ pub use error::{Error, Kind, ResultExt};
 /// ```
 #[cfg(feature = "derive")]
 pub use sdk_derive::Message;
-pub use extract::{Event, FromContext, FromRef, Request, State, Undecodable};
-pub use handler::Handler;
-pub use reaction::{Answer, IntoOutcome, IntoReaction, Reaction};
-pub use runtime::{Breaker, HandlerService};
 pub use service::{Replay, Responder, Running, Service, ServiceError, Stopped, Subscription};
 /// A message as it travels: id, subject, key, headers, body.
 pub use types::Message as Envelope;

@@ -1,0 +1,3 @@
+//! What tests of services use.
+
+pub mod collector;
