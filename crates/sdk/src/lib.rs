@@ -6,6 +6,7 @@
 #[allow(unused_extern_crates, reason = "the SDK itself derives contracts in some of its configurations and tests only")]
 extern crate self as sdk;
 
+pub mod asyncapi;
 mod client;
 #[cfg(feature = "conformance")]
 pub mod conformance;
