@@ -1,0 +1,4 @@
+//! The SDK against real databases and brokers.
+
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod sql;
