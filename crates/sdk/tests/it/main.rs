@@ -1,4 +1,6 @@
-//! The SDK against real brokers.
+//! The SDK against real databases and brokers.
 
 #[cfg(feature = "amqp")]
 mod amqp;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod sql;

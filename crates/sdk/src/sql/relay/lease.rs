@@ -41,10 +41,10 @@ impl Lease {
             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until_ms = excluded.until_ms
             WHERE svc_leases.holder = excluded.holder OR svc_leases.until_ms <= $4";
         const DOING: &str = "taking the relay's lease";
-        if Instant::now() < self.renew_at() {
+        let asked = Instant::now();
+        if self.until.is_some_and(|until| asked < until - self.time / 2) {
             return Ok(true);
         }
-        let asked = Instant::now();
         let now_ms = store.fetch(DOING, DB::NOW_MS, vec![]).await?.first().map_or(Ok(0), |row| row.int(0))?;
         let until_ms = now_ms.saturating_add(i64::try_from(self.time.as_millis()).unwrap_or(i64::MAX));
         let args = vec![NAME.into(), self.holder.as_str().into(), until_ms.into(), now_ms.into()];

@@ -15,6 +15,7 @@ mod batch;
 mod holds;
 mod lease;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -181,7 +182,6 @@ impl<DB: Backend> Relay<DB> {
         self.settle(unreadable).await;
         let mut entries = batch.entries;
         loop {
-            entries.retain(|entry| !self.holds.is_held(&entry.destination));
             let wave = next_wave(&mut entries);
             if wave.is_empty() || self.stop.is_cancelled() || self.holds.full().is_some() {
                 return Ok(Next::Again);
@@ -193,7 +193,15 @@ impl<DB: Backend> Relay<DB> {
                 return Ok(Next::Again);
             };
             let closed = results.iter().any(|result| matches!(result, Err(PublishError::Closed)));
-            let outcomes = wave.iter().zip(results).filter_map(|(entry, result)| self.judge(entry, result)).collect();
+            let judged = wave.iter().zip(results).filter_map(|(entry, result)| self.judge(entry, result));
+            let outcomes: Vec<(i64, Outcome)> = judged.collect();
+            // IMPORTANT: for this round, whether or not the hold has run out by then: what follows of a key must not be sent before what failed of
+            // it, which the next round reads again.
+            let tried = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Tried(_)));
+            let tried: HashSet<i64> = tried.map(|(seq, _)| *seq).collect();
+            let failing = wave.iter().filter(|entry| tried.contains(&entry.seq));
+            let failing: HashSet<&str> = failing.map(|entry| entry.destination.as_str()).collect();
+            entries.retain(|entry| !failing.contains(entry.destination.as_str()));
             self.settle(outcomes).await;
             if closed {
                 return Err(RoundError::Closed);

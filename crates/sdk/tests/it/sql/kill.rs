@@ -1,0 +1,237 @@
+//! A program that is killed with SIGKILL between every two steps of its work, and started again: each effect is there once, and every event was
+//! published at least once, under the one id it has.
+//!
+//! The program is this test binary, started again for the ignored test [`program`]. It says where it is, and stands still at the step where it is
+//! to be killed, so that nothing depends on luck. What it takes from and publishes to is a directory: a message is a file there, an
+//! acknowledgement deletes it, a publish appends a line.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sdk::Envelope;
+use sdk::sql::{RelayOptions, Store};
+use sdk::transport::{Destination, Outgoing};
+
+use super::broker::{Broker, Running, body};
+use super::db::{Db, Place, eventually, number, run, run_alone};
+use super::on_both;
+
+on_both!(killed_between_any_two_steps_it_comes_out_right);
+
+/// The steps, in order. The program stands still *after* the step of the name.
+const STEPS: [&str; 11] = [
+    "started",
+    "taken",
+    "begun",
+    "inbox",
+    "effect",
+    "outbox 1",
+    "outbox 2",
+    "committed",
+    "acked",
+    "published",
+    "marked",
+];
+/// The same, where the relay is faster than the acknowledgement.
+const RELAYED_FIRST: [&str; 11] = [
+    "started",
+    "taken",
+    "begun",
+    "inbox",
+    "effect",
+    "outbox 1",
+    "outbox 2",
+    "committed",
+    "published",
+    "marked",
+    "acked",
+];
+
+const KIND: &str = "SDK_KILL_KIND";
+const ADDRESS: &str = "SDK_KILL_ADDRESS";
+const DIRECTORY: &str = "SDK_KILL_DIRECTORY";
+const ORDER: &str = "SDK_KILL_ORDER";
+const AT: &str = "SDK_KILL_AT";
+
+async fn killed_between_any_two_steps_it_comes_out_right<DB: Db>(place: Place<DB>) {
+    let store = place.store().await;
+    run_alone(&store, "CREATE TABLE effects (message_id TEXT)").await;
+    for (order, steps) in [("ack", STEPS), ("relay", RELAYED_FIRST)] {
+        for step in steps {
+            let directory = tempfile::tempdir().unwrap();
+            let id = format!("{order}-{step}");
+            std::fs::write(directory.path().join("message"), &id).unwrap();
+            let start = |at| Program::start::<DB>(&place.address, directory.path(), order, at);
+            start(Some(step)).kill_at(step);
+            // Again at the same step, which some reach a second time and others not, and then to the end.
+            start(Some(step)).kill_at_or_end(step);
+            start(None).end();
+
+            let effects = format!("SELECT count(*) FROM effects WHERE message_id = '{id}'");
+            assert_eq!(number(&store, &effects).await, 1, "{id}: one effect");
+            assert_eq!(store.outbox().backlog().await.unwrap(), sdk::sql::Backlog::default(), "{id}: nothing is left");
+            assert!(!directory.path().join("message").exists(), "{id}: acknowledged");
+            let published = published(directory.path());
+            for event in ["first", "second"] {
+                let of: Vec<_> = published.iter().filter(|(_, body)| body == event).collect();
+                assert!(!of.is_empty(), "{id}: {event} was published");
+                assert!(of.iter().all(|(id, _)| *id == of[0].0), "{id}: {event} always has one id: {of:?}");
+            }
+            assert_eq!(published[0].1, "first", "{id}: in order");
+        }
+    }
+}
+
+/// Ids and bodies of what was published, in order.
+fn published(directory: &Path) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(directory.join("published")).unwrap();
+    text.lines().map(|line| line.split_once(' ').unwrap()).map(|(id, body)| (id.to_owned(), body.to_owned())).collect()
+}
+
+/// A program that runs.
+struct Program {
+    child: std::process::Child,
+    output: BufReader<std::process::ChildStdout>,
+}
+
+impl Program {
+    fn start<DB: Db>(address: &str, directory: &Path, order: &str, at: Option<&str>) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "sql::kill::program", "--ignored", "--nocapture"]);
+        command.env(KIND, DB::KIND).env(ADDRESS, address).env(DIRECTORY, directory).env(ORDER, order);
+        if let Some(at) = at {
+            command.env(AT, at);
+        }
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, output }
+    }
+
+    /// Reads on until it stands still at this step (true) or has ended (false).
+    fn reaches(&mut self, step: &str) -> bool {
+        let wanted = format!("standing still at {step};");
+        let mut line = String::new();
+        while self.output.read_line(&mut line).unwrap() > 0 {
+            if line.contains(&wanted) {
+                return true;
+            }
+            line.clear();
+        }
+        false
+    }
+
+    fn kill_at(mut self, step: &str) {
+        assert!(self.reaches(step), "it never came to {step:?}: {:?}", self.child.wait());
+        self.killed();
+    }
+
+    fn kill_at_or_end(mut self, step: &str) {
+        match self.reaches(step) {
+            true => self.killed(),
+            false => assert!(self.child.wait().unwrap().success()),
+        }
+    }
+
+    /// SIGKILL: nothing in the program runs after it.
+    fn killed(mut self) {
+        use std::os::unix::process::ExitStatusExt;
+        self.child.kill().unwrap();
+        assert_eq!(self.child.wait().unwrap().signal(), Some(9));
+    }
+
+    fn end(mut self) {
+        assert!(!self.reaches("no step"));
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+/// The program. Not a test of its own.
+#[test]
+#[ignore = "the program that the test above starts and kills"]
+fn program() {
+    let Ok(kind) = std::env::var(KIND) else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    match kind.as_str() {
+        "sqlite" => runtime.block_on(serve::<sqlx::Sqlite>()),
+        _ => runtime.block_on(serve::<sqlx::Postgres>()),
+    }
+}
+
+/// Stands still here for ever, if this is where it is to be killed.
+fn reached(step: &str) {
+    if std::env::var(AT).is_ok_and(|at| at == step) {
+        let mut output = std::io::stdout();
+        writeln!(output, "standing still at {step};").unwrap();
+        output.flush().unwrap();
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+async fn serve<DB: Db>() {
+    reached("started");
+    let directory = PathBuf::from(std::env::var(DIRECTORY).unwrap());
+    let store = DB::open(&std::env::var(ADDRESS).unwrap()).await;
+    let acks_first = std::env::var(ORDER).unwrap() == "ack";
+    let message = directory.join("message");
+    if let Ok(id) = std::fs::read_to_string(&message) {
+        reached("taken");
+        handle(&store, &id).await;
+        if acks_first {
+            acknowledge(&message);
+        }
+    }
+    relay(&store, &directory).await;
+    if message.exists() {
+        acknowledge(&message);
+    }
+}
+
+async fn handle<DB: Db>(store: &Store<DB>, id: &str) {
+    let mut tx = store.begin().await.unwrap();
+    reached("begun");
+    if tx.first_time("program", id).await.unwrap() {
+        reached("inbox");
+        run(&mut tx, &format!("INSERT INTO effects VALUES ('{id}')")).await;
+        reached("effect");
+        for (number, event) in ["first", "second"].into_iter().enumerate() {
+            let message = Envelope::new("done", event);
+            tx.send(Outgoing { to: Destination::Topic("done".to_owned()), message }).await.unwrap();
+            reached(&format!("outbox {}", number + 1));
+        }
+    }
+    tx.commit().await.unwrap();
+    reached("committed");
+}
+
+fn acknowledge(message: &Path) {
+    std::fs::remove_file(message).unwrap();
+    reached("acked");
+}
+
+async fn relay<DB: Db>(store: &Store<DB>, directory: &Path) {
+    let broker: Arc<Broker> = Broker::new();
+    let path = directory.join("published");
+    let mut published = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+    let mut left = store.outbox().pending().await.unwrap();
+    broker.rule(move |outgoing| {
+        let id = outgoing.message.id.as_ref().unwrap();
+        assert_eq!(outgoing.message.dedup_id.as_deref(), Some(&*id.to_string()));
+        published.write_all(format!("{id} {}\n", body(outgoing)).as_bytes()).unwrap();
+        left -= 1;
+        if left == 0 {
+            reached("published");
+        }
+        Ok(())
+    });
+    let options =
+        RelayOptions { poll: Duration::from_millis(5), lease: RelayOptions::MIN_LEASE, ..RelayOptions::default() };
+    let running = Running::start(store, &broker, options);
+    eventually("all is published", async || (store.outbox().pending().await.unwrap() == 0).then_some(())).await;
+    reached("marked");
+    running.stop().await;
+}

@@ -1,0 +1,34 @@
+//! The patterns in a database, each test on SQLite and on PostgreSQL.
+
+mod broker;
+mod db;
+mod events;
+mod inbox;
+mod kill;
+mod outbox;
+mod postgres;
+mod relay;
+mod rows;
+
+/// Makes of each generic test one for SQLite and one for PostgreSQL.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        mod on_sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    super::$name(crate::sql::db::Place::<sqlx::Sqlite>::new().await).await;
+                }
+            )+
+        }
+        mod on_postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    super::$name(crate::sql::db::Place::<sqlx::Postgres>::new().await).await;
+                }
+            )+
+        }
+    };
+}
+use on_both;
