@@ -14,6 +14,12 @@ pub trait FromContext<S>: Sized + Send {
         None
     }
 
+    /// The contract of the answer, if the argument is a question.
+    #[must_use]
+    fn reply() -> Option<Contract> {
+        None
+    }
+
     /// The argument.
     ///
     /// # Errors
@@ -73,6 +79,10 @@ impl<M: Message, S: Sync> FromContext<S> for Event<M> {
 impl<C: Call, S: Sync> FromContext<S> for Request<C> {
     fn contract() -> Option<Contract> {
         Some(Contract::of::<C>())
+    }
+
+    fn reply() -> Option<Contract> {
+        Some(Contract::of::<C::Reply>())
     }
 
     fn from_context(context: &Context, _: &S) -> impl Future<Output = Result<Self, Error>> + Send {

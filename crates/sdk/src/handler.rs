@@ -14,6 +14,10 @@ pub trait Handler<T, S>: Clone + Send + Sync + 'static {
     #[must_use]
     fn contracts() -> Vec<Contract>;
 
+    /// The contracts of the answers to the questions among the arguments.
+    #[must_use]
+    fn replies() -> Vec<Contract>;
+
     /// Handles a message.
     fn call(&self, context: Context, state: S) -> impl Future<Output = Result<Reaction, Error>> + Send;
 }
@@ -30,6 +34,11 @@ macro_rules! handlers {
         {
             fn contracts() -> Vec<Contract> {
                 let all: Vec<Option<Contract>> = vec![$($name::contract()),*];
+                all.into_iter().flatten().collect()
+            }
+
+            fn replies() -> Vec<Contract> {
+                let all: Vec<Option<Contract>> = vec![$($name::reply()),*];
                 all.into_iter().flatten().collect()
             }
 

@@ -160,6 +160,10 @@ impl Publishing {
         if let Some(time) = self.expires_in {
             self.message.expires_at = Some(now.after(time));
         }
+        // A queue with a dedup window takes it once, also if it is sent again after a lost connection.
+        if self.message.dedup_id.is_none() {
+            self.message.dedup_id = self.message.id.as_ref().map(|id| Text::from(id.to_string()));
+        }
         Outgoing { to: self.to, message: self.message }
     }
 }

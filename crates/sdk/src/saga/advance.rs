@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use types::{MessageId, Timestamp};
+use types::{MessageId, Text, Timestamp};
 
 use super::sagas::{Order, What};
 use super::step::{At, BoundStep, Run};
@@ -217,7 +217,9 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Orchestrator<T> {
         let mut emitted = inner.take_emitted();
         for (number, outgoing) in emitted.iter_mut().enumerate() {
             // The same in each attempt, so that a step that is run again publishes nothing new.
-            outgoing.message.id = Some(MessageId::Text(format!("{key}/{number}").into()));
+            let id = Text::from(format!("{key}/{number}"));
+            outgoing.message.id = Some(MessageId::Text(id.clone()));
+            outgoing.message.dedup_id = Some(id);
         }
         publish(context, emitted).await?;
         instance.state = serde_json::to_value(&state)

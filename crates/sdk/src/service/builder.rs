@@ -260,6 +260,8 @@ impl<S: Clone + Send + Sync + 'static> Service<S> {
             timeout: SAGA_TIMEOUT,
             breaker: None,
             prefers_keyed: true,
+            atomic: false,
+            window: None,
             bind: Box::new(move |state: S| {
                 let orchestrator = Arc::new(Orchestrator::new(saga.bind(&state), service, store));
                 Arc::new(move |context| {
@@ -363,6 +365,7 @@ impl<S: Clone + Send + Sync + 'static> Service<S> {
             add_replay(&self.name, replay, &mut topology);
         }
         problems.extend(missing(transport, &topology, self));
+        warn_of_windows(&self.subscriptions);
         if problems.is_empty() { Ok(topology) } else { Err(problems) }
     }
 }
@@ -458,7 +461,29 @@ fn missing<S>(transport: &dyn Transport, topology: &Topology, service: &Service<
         need(topic.key_index, capabilities.key_index, "key_index", who());
     }
     need(!service.responders.is_empty(), capabilities.live, "live", "answering questions".to_owned());
+    for subscription in service.subscriptions.iter().filter(|subscription| subscription.atomic) {
+        let who = format!("handling messages of {:?} once without a database", subscription.spec.name);
+        // Done by the SDK it would be two steps, with a moment between them.
+        let atomic = if capabilities.ack_and_publish == Support::Broker { Support::Broker } else { Support::No };
+        need(true, atomic, "ack_and_publish", who);
+    }
     problems
+}
+
+/// Says where messages are forgotten before they have come for the last time.
+fn warn_of_windows<S>(subscriptions: &[Subscription<S>]) {
+    for subscription in subscriptions {
+        let (Some(window), retry) = (subscription.window, &subscription.spec.retry) else { continue };
+        let longest = retry.longest();
+        if longest.is_none_or(|longest| longest >= window) {
+            let queue = &subscription.spec.name;
+            tracing::warn!(
+                %queue, ?window, ?longest,
+                "messages are known again for less time than they are retried: one that comes again after that has its effect twice; \
+                 make the window longer, or the retries fewer"
+            );
+        }
+    }
 }
 
 impl<S> fmt::Debug for Service<S> {

@@ -1,6 +1,7 @@
 //! Services: handlers, and what they need.
 
 mod builder;
+mod describe;
 mod running;
 mod subscription;
 

@@ -59,6 +59,10 @@ pub struct Subscription<S> {
     pub(crate) breaker: Option<Breaker>,
     /// One message of a key at a time where the transport can.
     pub(crate) prefers_keyed: bool,
+    /// What it returns has to be published with the acknowledgement.
+    pub(crate) atomic: bool,
+    /// How long a message is known again, if it is.
+    pub(crate) window: Option<Duration>,
     pub(crate) bind: Bind<S>,
     pub(crate) wrap: Option<Wrap>,
 }
@@ -97,6 +101,8 @@ impl<S: Clone + Send + Sync + 'static> Subscription<S> {
             timeout: Self::DEFAULT_TIMEOUT,
             breaker: None,
             prefers_keyed: false,
+            atomic: false,
+            window: None,
             bind: bind(handler),
             wrap: None,
         }
@@ -175,6 +181,18 @@ impl<S: Clone + Send + Sync + 'static> Subscription<S> {
         self
     }
 
+    /// Handles each message once within this time, in the broker alone, for a service without a database: the queue takes a message of the same id once, and what
+    /// the handler returns or emits is published together with the acknowledgement, all or none. What the handler does elsewhere is not part of
+    /// it; that is what the inbox in the service's own database is for ([`Subscription::idempotent`](#method.idempotent)). Needs
+    /// [`dedup`](crate::transport::Capabilities::dedup) and [`ack_and_publish`](crate::transport::Capabilities::ack_and_publish).
+    #[must_use]
+    pub fn once(mut self, window: Duration) -> Self {
+        self.spec.dedup_window = Some(window);
+        self.window = Some(window);
+        self.atomic = true;
+        self
+    }
+
     /// Takes a message of the same dedup id once within this time. Needs [`dedup`](crate::transport::Capabilities::dedup).
     #[must_use]
     pub fn dedup_window(mut self, window: Duration) -> Self {
@@ -225,6 +243,7 @@ impl<S> fmt::Debug for Subscription<S> {
 /// A handler that answers a question: its argument is a [`Request`](crate::Request), its result an [`Answer`](crate::Answer).
 pub struct Responder<S> {
     pub(crate) contracts: Vec<Contract>,
+    pub(crate) replies: Vec<Contract>,
     pub(crate) concurrency: usize,
     pub(crate) timeout: Duration,
     pub(crate) bind: Bind<S>,
@@ -238,7 +257,7 @@ impl<S: Clone + Send + Sync + 'static> Responder<S> {
         T: 'static,
     {
         let (concurrency, timeout) = (Subscription::<S>::DEFAULT_CONCURRENCY, Subscription::<S>::DEFAULT_TIMEOUT);
-        Self { contracts: H::contracts(), concurrency, timeout, bind: bind(handler) }
+        Self { contracts: H::contracts(), replies: H::replies(), concurrency, timeout, bind: bind(handler) }
     }
 
     /// Questions that are worked on at a time in this instance.

@@ -6,10 +6,12 @@
 use std::time::Duration;
 
 use super::backend::Backend;
+use super::envelope;
 use super::error::SqlError;
 use super::limits::CLEANUP_ROWS;
 use super::store::{Store, Tx};
-use crate::transport::RetrySpec;
+use crate::Envelope;
+use crate::transport::{Destination, Outgoing, RetrySpec};
 
 /// The messages that this service's consumers have handled. From [`Store::inbox`].
 #[derive(Debug)]
@@ -30,6 +32,37 @@ impl<DB: Backend> Inbox<'_, DB> {
             ON CONFLICT (consumer, message_id) DO NOTHING";
         let args = vec![consumer.into(), message_id.into(), self.store.now().0.into()];
         Ok(tx.execute("writing the inbox", SQL, args).await? == 1)
+    }
+
+    /// The answer that was kept with a question that this consumer has seen.
+    pub(super) async fn answer(
+        &self,
+        tx: &mut Tx<DB>,
+        consumer: &str,
+        message_id: &str,
+    ) -> Result<Option<Envelope>, SqlError> {
+        const SQL: &str = "SELECT answer, answer_body FROM svc_inbox WHERE consumer = $1 AND message_id = $2";
+        let rows = tx.fetch("reading the inbox", SQL, vec![consumer.into(), message_id.into()]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let Some(answer) = row.maybe_text(0)? else { return Ok(None) };
+        let kept = envelope::read(&answer, row.maybe_blob(1)?);
+        kept.map(|kept| Some(kept.message)).map_err(|why| SqlError::Unreadable { table: "svc_inbox", why })
+    }
+
+    /// Keeps the answer to a question, to be given again.
+    pub(super) async fn keep_answer(
+        &self,
+        tx: &mut Tx<DB>,
+        consumer: &str,
+        message_id: &str,
+        answer: &Envelope,
+    ) -> Result<(), SqlError> {
+        const SQL: &str = "UPDATE svc_inbox SET answer = $3, answer_body = $4 WHERE consumer = $1 AND message_id = $2";
+        let kept = Outgoing { to: Destination::Live, message: answer.clone() };
+        let text = envelope::write(&kept).map_err(|why| SqlError::Unkeepable { why })?;
+        let args = vec![consumer.into(), message_id.into(), text.into(), answer.body.as_deref().into()];
+        tx.execute("writing the inbox", SQL, args).await?;
+        Ok(())
     }
 
     /// Forgets the messages that are older than the window; how many. [`Store::maintain`] does it by itself.

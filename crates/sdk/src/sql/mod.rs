@@ -24,6 +24,7 @@ mod relay;
 mod sagas;
 mod schema;
 mod store;
+mod work;
 
 pub use self::backend::Backend;
 pub use self::checkpoints::{CheckpointError, Checkpoints};
@@ -34,3 +35,4 @@ pub use self::outbox::{Backlog, FailedMessage, Outbox};
 pub use self::relay::{Relay, RelayError, RelayOptions};
 pub use self::sagas::{SagaError, SagaRow, Sagas};
 pub use self::store::{Store, Tx};
+pub use self::work::Transactional;

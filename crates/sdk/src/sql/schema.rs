@@ -16,6 +16,8 @@ const STEPS: [&[&str]; 1] = [&[
         consumer TEXT NOT NULL,
         message_id TEXT NOT NULL,
         seen_ms BIGINT NOT NULL,
+        answer TEXT,
+        answer_body {blob},
         PRIMARY KEY (consumer, message_id)
     )",
     "CREATE INDEX svc_inbox_seen ON svc_inbox (seen_ms)",
