@@ -183,6 +183,12 @@ impl Inbox {
         self.buffer.next().await
     }
 
+    /// Answers lost so far because the buffer was full.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.buffer.lost()
+    }
+
     /// The next answer; `None` once the broker stops or the namespace is deleted. An asker that is too slow loses the oldest. One task polls it.
     pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Arc<Message>>> {
         self.buffer.poll_next(context)

@@ -77,3 +77,32 @@ async fn requests_are_answered_on_a_stream() {
     drop(send);
     assert_eq!(soon(serving.message()).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn an_inbox_is_of_its_stream_alone_and_no_topic_captures_what_comes() {
+    let server = Server::start().await;
+    let everything = broker::definitions::TopicConfig {
+        retention: Some(broker::definitions::RetentionConfig::default()),
+        captures: Some(vec!["#".to_owned()]),
+        ..Default::default()
+    };
+    server.session().declare_topic("all", everything, true).await.unwrap();
+    let mut client = LiveClient::new(server.channel.clone());
+    let open = || g::SubscribeRequest { inbox: true, ..Default::default() };
+    let mut mine = client.subscribe(open()).await.unwrap().into_inner();
+    let mut other = client.subscribe(open()).await.unwrap().into_inner();
+    let (first, second) = (next(&mut mine).await, next(&mut other).await);
+    assert!(first.opened && !first.inbox.is_empty() && first.inbox != second.inbox);
+    let answer = types::Message::new(first.inbox.clone(), "yes".to_owned());
+    let to = broker::PublishTo::Subject;
+    let published = server.session().publish(&to, vec![answer.clone()], Default::default()).await.unwrap();
+    assert!(published[0].routed() && published[0].position.is_none(), "{published:?}");
+    assert_eq!(body(next(&mut mine).await.messages.pop()), "yes");
+    drop(mine);
+    let both = g::SubscribeRequest { inbox: true, ..subscribe("a") };
+    assert_eq!(refusal(&client.subscribe(both).await.unwrap_err()).2, "inbox");
+    let (send, stream) = frames();
+    let mut serving = client.reply(stream).await.unwrap().into_inner();
+    send.send(g::ReplyFrame { open: Some(open()), ..Default::default() }).await.unwrap();
+    assert_eq!(refusal(&soon(serving.message()).await.unwrap_err()).2, "inbox");
+}
