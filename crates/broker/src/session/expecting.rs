@@ -34,7 +34,9 @@ impl Session {
             other.key == message.key && (expect.of == ExpectOf::Key || other.subject == message.subject)
         };
         if !rest.iter().all(is_of_series) {
-            return Err(invalid("the messages of a conditional publish are of one series: they have the same key (or subject)"));
+            return Err(invalid(
+                "the messages of a conditional publish are of one series: they have the same key (or subject)",
+            ));
         }
         if options.producer.is_some() {
             return Err(invalid("a conditional publish needs no producer stamp: its version makes it happen once"));

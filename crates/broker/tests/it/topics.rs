@@ -479,7 +479,11 @@ async fn a_key_is_read_in_pages() {
         found.extend(page);
     }
     assert_eq!(texts(&found), (0..10).map(|n| n.to_string()).collect::<Vec<_>>());
-    assert_eq!(texts(&session.read_key("t", b"k", Offset(17), 3).unwrap()), ["9"], "an offset of another key begins at the next");
+    assert_eq!(
+        texts(&session.read_key("t", b"k", Offset(17), 3).unwrap()),
+        ["9"],
+        "an offset of another key begins at the next"
+    );
     assert!(session.read_key("t", b"k", Offset(99), 3).unwrap().is_empty());
 }
 
