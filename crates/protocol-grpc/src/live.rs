@@ -42,9 +42,9 @@ impl Live for Living {
         let caller = Caller::of(&self.0, &request).await?;
         let permit = self.0.stream()?;
         let request = request.into_inner();
-        let source = match request.inbox {
-            true => Source::Inbox(inbox(&self.0, &caller, &request)?),
-            false => Source::Subscription(subscription(&self.0, &caller, request)?.1),
+        let source = match request.inbox.is_empty() {
+            true => Source::Subscription(subscription(&self.0, &caller, request)?.1),
+            false => Source::Inbox(inbox(&self.0, &caller, &request)?),
         };
         let state = Subscribed { source, drain: caller.drain, opened: false, over: false, _permit: permit };
         Ok(Response::new(Box::pin(stream::unfold(state, |mut state| async move {
@@ -80,7 +80,7 @@ fn subscription(
     caller: &Caller,
     request: g::SubscribeRequest,
 ) -> Result<(Session, LiveSubscription), Failure> {
-    if request.inbox {
+    if !request.inbox.is_empty() {
         return Err(Failure::invalid("inbox", "who answers subscribes to a subject; inboxes are for who asks"));
     }
     let session = caller.session(app, &request.namespace)?;
@@ -94,7 +94,7 @@ fn inbox(app: &App, caller: &Caller, request: &g::SubscribeRequest) -> Result<In
     if !request.subject.is_empty() || request.group.is_some() {
         return Err(Failure::invalid("inbox", "an inbox has a subject of its own, and no group"));
     }
-    Ok(caller.session(app, &request.namespace)?.open_inbox()?)
+    Ok(caller.session(app, &request.namespace)?.open_inbox_of(&request.inbox)?)
 }
 
 /// Where the messages of a stream come from.

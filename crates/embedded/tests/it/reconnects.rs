@@ -9,7 +9,7 @@ use embedded::Embedded;
 use sdk::transport::posthouse::{Backoff, Posthouse, PosthouseOptions};
 use sdk::transport::{Connection, PublishError, QueueSpec, Settle, StartAt, Transport, TransportError};
 
-use crate::kit::{consume, log, message, next, publish, queue, soon, text, texts, to_queue, to_topic};
+use crate::kit::{consume, log, next, publish, queue, soon, text, texts, to_queue, to_topic};
 
 fn quick() -> PosthouseOptions {
     let backoff = Backoff { initial: Duration::from_millis(5), cap: Duration::from_millis(50) };
@@ -176,5 +176,4 @@ async fn a_connection_that_cannot_be_had_is_an_error_that_says_why() {
     let transport = soon(Posthouse::connect(&url, options)).await.unwrap();
     let missing = sdk::transport::Consume { queue: "nowhere".to_owned(), name: String::new(), credit: 1, lease: None };
     assert!(matches!(transport.consume(missing).await, Err(TransportError::NotFound(_))));
-    let _ = message("", "");
 }

@@ -88,9 +88,9 @@ async fn an_inbox_is_of_its_stream_alone_and_no_topic_captures_what_comes() {
     };
     server.session().declare_topic("all", everything, true).await.unwrap();
     let mut client = LiveClient::new(server.channel.clone());
-    let open = || g::SubscribeRequest { inbox: true, ..Default::default() };
-    let mut mine = client.subscribe(open()).await.unwrap().into_inner();
-    let mut other = client.subscribe(open()).await.unwrap().into_inner();
+    let open = |key: u8| g::SubscribeRequest { inbox: vec![key; 16].into(), ..Default::default() };
+    let mut mine = client.subscribe(open(1)).await.unwrap().into_inner();
+    let mut other = client.subscribe(open(2)).await.unwrap().into_inner();
     let (first, second) = (next(&mut mine).await, next(&mut other).await);
     assert!(first.opened && !first.inbox.is_empty() && first.inbox != second.inbox);
     let answer = types::Message::new(first.inbox.clone(), "yes".to_owned());
@@ -98,11 +98,20 @@ async fn an_inbox_is_of_its_stream_alone_and_no_topic_captures_what_comes() {
     let published = server.session().publish(&to, vec![answer.clone()], Default::default()).await.unwrap();
     assert!(published[0].routed() && published[0].position.is_none(), "{published:?}");
     assert_eq!(body(next(&mut mine).await.messages.pop()), "yes");
+    // The same key on another stream: it takes over, and the first one's end takes nothing away.
+    let mut again = client.subscribe(open(1)).await.unwrap().into_inner();
+    assert_eq!(next(&mut again).await.inbox, first.inbox);
+    assert!(soon(mine.message()).await.is_err(), "another has its inbox");
     drop(mine);
-    let both = g::SubscribeRequest { inbox: true, ..subscribe("a") };
-    assert_eq!(refusal(&client.subscribe(both).await.unwrap_err()).2, "inbox");
+    server.session().publish(&to, vec![answer], Default::default()).await.unwrap();
+    assert_eq!(body(next(&mut again).await.messages.pop()), "yes");
+    let short = g::SubscribeRequest { inbox: vec![1; 15].into(), ..Default::default() };
+    let both = g::SubscribeRequest { subject: "a".to_owned(), ..open(3) };
+    for wrong in [short, both] {
+        assert_eq!(refusal(&client.subscribe(wrong).await.unwrap_err()).2, "inbox");
+    }
     let (send, stream) = frames();
     let mut serving = client.reply(stream).await.unwrap().into_inner();
-    send.send(g::ReplyFrame { open: Some(open()), ..Default::default() }).await.unwrap();
+    send.send(g::ReplyFrame { open: Some(open(4)), ..Default::default() }).await.unwrap();
     assert_eq!(refusal(&soon(serving.message()).await.unwrap_err()).2, "inbox");
 }

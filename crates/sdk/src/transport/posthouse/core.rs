@@ -1,6 +1,8 @@
 //! What all parts of a transport share, and single calls that wait out a lost connection.
 
 use std::future::Future;
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::grpc as g;
@@ -12,7 +14,7 @@ use api::grpc::reader_client::ReaderClient;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tonic::{Response, Status};
 
@@ -25,7 +27,7 @@ use crate::transport::{Connection, Destination, TransportError};
 /// Largest frame from the broker, in bytes. Its own bound on a body is smaller.
 const MAX_ANSWER_BYTES: usize = 160 * 1024 * 1024;
 /// How long one try of a single call may take: a broker that answers nothing at all counts as lost.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// See the module.
 pub(super) struct Core {
@@ -126,6 +128,33 @@ impl Core {
             () = self.closing.cancelled() => false,
             () = tokio::time::sleep(pace.next()) => true,
         }
+    }
+}
+
+/// What the user's handles hold: when the last of them goes, the transport is closed as if by its user, without anybody waiting for it.
+#[derive(Clone)]
+pub(super) struct Keep {
+    core: Arc<Core>,
+    _closer: Arc<DropGuard>,
+}
+
+impl Keep {
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        let closer = Arc::new(core.closing.clone().drop_guard());
+        Self { core, _closer: closer }
+    }
+
+    /// For tasks, which end with the transport and do not keep it.
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+}
+
+impl Deref for Keep {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
     }
 }
 

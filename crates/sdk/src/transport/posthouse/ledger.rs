@@ -280,3 +280,135 @@ pub(super) fn found(published: &g::Published) -> Published {
     let position = published.position.map(|at| Position { partition: at.partition, offset: at.offset });
     Published { routed: Some(published.routed), duplicate: published.duplicate, position }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Envelope;
+    use crate::transport::Destination;
+
+    const LIMITS: g::StreamLimits = g::StreamLimits {
+        max_frame_bytes: 1 << 20,
+        max_frame_messages: 4,
+        max_pending_messages: 8,
+        max_pending_bytes: 1 << 20,
+        max_credit: 1,
+    };
+
+    /// A call of messages to these queues.
+    fn call(queues: &str, since: Instant) -> (Call, oneshot::Receiver<Vec<End>>) {
+        let outgoing = |queue: char| Outgoing {
+            to: Destination::Queue(queue.to_string()),
+            message: Envelope::new(queue.to_string(), "x"),
+        };
+        let messages: Vec<_> = queues.chars().map(outgoing).collect();
+        let bytes = messages.iter().map(|one| one.message.weight_bytes()).sum();
+        Call::new(messages, bytes, since, since + Duration::from_secs(1))
+    }
+
+    fn frame(ledger: &mut Ledger) -> Option<String> {
+        let frame = if ledger.has_frame(&LIMITS) { ledger.frame(&LIMITS) } else { None }?;
+        let Some(g::target::To::Queue(queue)) = frame.to.and_then(|to| to.to) else { return None };
+        Some(queue.repeat(frame.messages.len()))
+    }
+
+    fn confirm(ledger: &mut Ledger, confirmed: u64, failures: &[(u64, &str)]) -> Result<(), Fault> {
+        let code = i32::from(tonic::Code::Unavailable);
+        let problem = |reason: &str| Some(g::Problem { code, r#type: reason.to_owned(), ..g::Problem::default() });
+        let failures = failures.iter().map(|(first, reason)| g::PublishFailure {
+            first: *first,
+            count: 1,
+            problem: problem(reason),
+        });
+        ledger.confirm(g::PublishConfirm { confirmed, failures: failures.collect(), ..g::PublishConfirm::default() })
+    }
+
+    fn ends(told: &mut oneshot::Receiver<Vec<End>>) -> Option<String> {
+        let of = |end: &End| match end {
+            Ok(_) => '+',
+            Err(PublishError::Busy(_)) => 'b',
+            Err(PublishError::Unconfirmed { .. }) => '?',
+            Err(_) => '-',
+        };
+        told.try_recv().ok().map(|ends| ends.iter().map(of).collect())
+    }
+
+    #[test]
+    fn frames_take_what_goes_to_one_place_within_the_limits() {
+        let now = Instant::now();
+        let mut ledger = Ledger::default();
+        for queues in ["aa", "aaa", "ab", "bbbb"] {
+            ledger.push(call(queues, now).0);
+        }
+        let frames: Vec<_> = std::iter::from_fn(|| frame(&mut ledger)).collect();
+        assert_eq!(frames, ["aaaa", "aa", "bb"], "8 are out");
+        confirm(&mut ledger, 6, &[]).unwrap();
+        assert_eq!(frame(&mut ledger).as_deref(), Some("bbb"));
+        assert_eq!((frame(&mut ledger), ledger.has_frame(&LIMITS)), (None, false));
+        confirm(&mut ledger, 11, &[]).unwrap();
+        assert!(ledger.is_empty());
+        assert_eq!((ledger.out, ledger.take_freed().messages), (Load::default(), 11));
+    }
+
+    #[test]
+    fn calls_are_answered_once_all_of_their_messages_have_an_end() {
+        let now = Instant::now();
+        let mut ledger = Ledger::default();
+        let ((one, mut first), (two, mut second)) = (call("aaa", now), call("aa", now));
+        ledger.push(one);
+        ledger.push(two);
+        while frame(&mut ledger).is_some() {}
+        confirm(&mut ledger, 2, &[(1, "queue-full"), (3, "queue-full")]).unwrap();
+        assert_eq!(ends(&mut first), None);
+        confirm(&mut ledger, 5, &[]).unwrap();
+        assert_eq!((ends(&mut first).as_deref(), ends(&mut second).as_deref()), (Some("+b+"), Some("b+")));
+        assert!(confirm(&mut ledger, 6, &[]).is_err(), "that was never sent");
+    }
+
+    #[test]
+    fn what_was_not_confirmed_goes_out_again_in_order_and_what_nobody_awaits_does_not() {
+        let now = Instant::now();
+        let mut ledger = Ledger::default();
+        let ((one, mut first), (two, second), (three, mut third)) = (call("aab", now), call("c", now), call("d", now));
+        for call in [one, two, three] {
+            ledger.push(call);
+        }
+        assert_eq!(frame(&mut ledger).as_deref(), Some("aa"));
+        confirm(&mut ledger, 1, &[]).unwrap();
+        assert!(confirm(&mut ledger, 2, &[(1, "unavailable")]).is_err(), "the broker is stopping");
+        drop(second);
+        ledger.rewind();
+        let frames: Vec<_> = std::iter::from_fn(|| frame(&mut ledger)).collect();
+        assert_eq!(frames, ["a", "b", "d"]);
+        confirm(&mut ledger, 3, &[(0, "backpressure"), (1, "backpressure")]).unwrap();
+        assert_eq!(ends(&mut first).as_deref(), Some("+?b"), "the second was out before: it may be stored");
+        assert_eq!(ends(&mut third).as_deref(), Some("+"));
+    }
+
+    #[test]
+    fn a_call_whose_time_is_up_is_told_and_its_messages_stay_counted_while_they_are_out() {
+        let now = Instant::now();
+        let mut ledger = Ledger::default();
+        let ((one, mut first), (two, mut second)) = (call("aa", now), call("b", now + Duration::from_millis(500)));
+        ledger.push(one);
+        ledger.push(two);
+        assert_eq!(frame(&mut ledger).as_deref(), Some("aa"));
+        ledger.expire(now + Duration::from_millis(999));
+        assert_eq!(ends(&mut first), None);
+        ledger.expire(now + Duration::from_secs(1));
+        assert_eq!((ends(&mut first).as_deref(), ledger.take_freed().messages), (Some("??"), 0));
+        assert_eq!(ledger.deadline(), Some(now + Duration::from_millis(1500)));
+        assert_eq!(frame(&mut ledger).as_deref(), Some("b"));
+        confirm(&mut ledger, 3, &[]).unwrap();
+        assert_eq!(ends(&mut second).as_deref(), Some("+"));
+        assert_eq!(ledger.take_freed().messages, 3);
+
+        let (late, mut told) = call("a", now);
+        ledger.push(late);
+        ledger.expire(now + Duration::from_secs(1));
+        assert_eq!((ends(&mut told).as_deref(), frame(&mut ledger)), (Some("?"), None), "it never goes out");
+        assert_eq!(ledger.take_freed().messages, 1);
+    }
+}

@@ -1,48 +1,40 @@
 //! What is passed on in memory: listeners, and inboxes for answers.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use api::grpc as g;
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
 use tonic::Streaming;
 use types::Timestamp;
 
-use super::core::Core;
+use super::core::Keep;
 use super::fault::Fault;
 use crate::Envelope;
 use crate::transport::{Inbox, Listener, TransportError};
 
 /// A live subscription that is made again when its connection was lost.
 pub(super) struct Subscription {
-    core: Arc<Core>,
+    core: Keep,
     request: g::SubscribeRequest,
     stream: Option<Streaming<g::SubscribeResponse>>,
     ready: VecDeque<Envelope>,
     /// Of an inbox.
-    address: watch::Sender<String>,
+    address: String,
     lost: u64,
 }
 
 impl Subscription {
     /// Ready when it is in force.
-    pub(super) async fn open(core: &Arc<Core>, mut request: g::SubscribeRequest) -> Result<Self, TransportError> {
+    pub(super) async fn open(core: &Keep, mut request: g::SubscribeRequest) -> Result<Self, TransportError> {
         request.namespace.clone_from(&core.namespace);
-        let mut subscription = Self {
-            core: Arc::clone(core),
-            request,
-            stream: None,
-            ready: VecDeque::new(),
-            address: watch::Sender::default(),
-            lost: 0,
-        };
+        let mut subscription =
+            Self { core: core.clone(), request, stream: None, ready: VecDeque::new(), address: String::new(), lost: 0 };
         subscription.subscribe().await?;
         Ok(subscription)
     }
 
     async fn subscribe(&mut self) -> Result<(), TransportError> {
-        let core = Arc::clone(&self.core);
+        let core = self.core.clone();
         let what = format!("subject {:?}", self.request.subject);
         let opened = core
             .call(&what, || {
@@ -57,7 +49,7 @@ impl Subscription {
             })
             .await?;
         self.stream = Some(opened.0);
-        self.address.send_replace(opened.1);
+        self.address = opened.1;
         self.lost = 0;
         Ok(())
     }
@@ -114,8 +106,8 @@ impl Listener for Subscription {
 }
 
 impl Inbox for Subscription {
-    fn address(&self) -> watch::Receiver<String> {
-        self.address.subscribe()
+    fn address(&self) -> String {
+        self.address.clone()
     }
 
     fn next(&mut self) -> BoxFuture<'_, Option<Envelope>> {

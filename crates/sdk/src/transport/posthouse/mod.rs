@@ -44,7 +44,7 @@ use types::clock::SystemClock;
 use types::{Clock, Timestamp};
 
 pub use self::backoff::Backoff;
-use self::core::Core;
+use self::core::{Core, Keep};
 pub use self::door::BoxedService;
 use self::door::Door;
 use self::live::Subscription;
@@ -102,10 +102,11 @@ impl Time for RealTime {
     }
 }
 
-/// The transport of Posthouse. Cheap to clone; all clones are one connection. See the [module](self).
+/// The transport of Posthouse. Cheap to clone; all clones are one connection, which is closed when the last of them and of their consumers,
+/// listeners and readers is dropped. See the [module](self).
 #[derive(Clone)]
 pub struct Posthouse {
-    core: Arc<Core>,
+    core: Keep,
     publishing: Arc<Publishing>,
 }
 
@@ -121,14 +122,9 @@ impl Posthouse {
         let door = Door::connect(&address, &options)?;
         let place = address.place();
         let (transport, first) = Self::begin(door, address.namespace, place, options, Box::<RealTime>::default());
-        // Whoever drops this future wants no transport.
-        let guard = transport.core.closing.clone().drop_guard();
         let limit = transport.core.options.connect_timeout;
         match tokio::time::timeout(limit, first).await {
-            Ok(Ok(Ok(()))) => {
-                guard.disarm();
-                Ok(transport)
-            }
+            Ok(Ok(Ok(()))) => Ok(transport),
             Ok(Ok(Err(error))) => Err(error),
             Ok(Err(_)) | Err(_) => {
                 let fault = transport.core.fault.lock().as_ref().map(|fault| fault.detail().to_owned());
@@ -164,8 +160,14 @@ impl Posthouse {
         let core = Arc::new(Core::new(door, namespace, place, options, time));
         let (first, begun) = oneshot::channel();
         core.tasks.spawn(Worker::new(Arc::clone(&core), Arc::clone(&publishing), first).run());
-        (Self { core, publishing }, begun)
+        (Self { core: Keep::new(core), publishing }, begun)
     }
+}
+
+/// A key of an inbox that nobody guesses: the operating system's random bytes.
+fn inbox_key() -> Vec<u8> {
+    let (one, two) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+    [one.into_bytes(), two.into_bytes()].concat()
 }
 
 impl fmt::Debug for Posthouse {
@@ -237,7 +239,7 @@ impl Transport for Posthouse {
     }
 
     fn open_inbox(&self) -> BoxFuture<'_, Result<Box<dyn Inbox>, TransportError>> {
-        let request = g::SubscribeRequest { inbox: true, ..g::SubscribeRequest::default() };
+        let request = g::SubscribeRequest { inbox: inbox_key().into(), ..g::SubscribeRequest::default() };
         Box::pin(async { Ok(Box::new(Subscription::open(&self.core, request).await?) as Box<dyn Inbox>) })
     }
 

@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::backoff::Pace;
-use super::core::Core;
+use super::core::{CALL_TIMEOUT, Core};
 use super::fault::Fault;
 use super::ledger::{Call, End, Ledger, Load};
 use crate::transport::{Connection, Outgoing, PublishError, TransportError};
@@ -177,12 +177,13 @@ impl Worker {
         let opening = async move {
             let mut answers = client.publish_stream(ReceiverStream::new(waiting)).await?.into_inner();
             let opened = answers.message().await?;
-            Ok((answers, opened))
+            Ok::<_, tonic::Status>((answers, opened))
         };
-        let (answers, opened) = match self.meanwhile(opening).await {
+        let (answers, opened) = match self.meanwhile(tokio::time::timeout(CALL_TIMEOUT, opening)).await {
             None => return Over::Closed,
-            Some(Ok(opened)) => opened,
-            Some(Err(status)) => return Over::Lost(Fault::of_status(&status)),
+            Some(Ok(Ok(opened))) => opened,
+            Some(Ok(Err(status))) => return Over::Lost(Fault::of_status(&status)),
+            Some(Err(_)) => return Over::Lost(Fault::lost("the broker did not answer in time (CALL_TIMEOUT)")),
         };
         let Some(limits) = opened.and_then(|opened| opened.opened) else {
             return Over::Lost(Fault::lost("the broker ended the publish stream before it began"));

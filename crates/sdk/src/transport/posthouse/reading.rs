@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::Poll;
 
 use api::grpc as g;
@@ -13,7 +12,7 @@ use tonic::Streaming;
 use types::Timestamp;
 
 use super::backoff::Pace;
-use super::core::{CallError, Core};
+use super::core::{CallError, Core, Keep};
 use super::fault::Fault;
 use crate::transport::{Position, Reader, Record, StartAt, TransportError};
 
@@ -22,7 +21,7 @@ const PAGE: u32 = 1000;
 
 /// A reading of all partitions of a topic.
 pub(super) struct Reading {
-    core: Arc<Core>,
+    core: Keep,
     topic: String,
     parts: Vec<Part>,
     follow: bool,
@@ -42,12 +41,7 @@ struct Part {
 }
 
 impl Reading {
-    pub(super) async fn open(
-        core: &Arc<Core>,
-        topic: &str,
-        from: StartAt,
-        follow: bool,
-    ) -> Result<Self, TransportError> {
+    pub(super) async fn open(core: &Keep, topic: &str, from: StartAt, follow: bool) -> Result<Self, TransportError> {
         let request = g::GetTopicRequest { namespace: core.namespace.clone(), name: topic.to_owned() };
         let what = format!("topic {topic:?}");
         let found = core
@@ -72,7 +66,7 @@ impl Reading {
             }
         };
         let parts = found.partitions.iter().map(part).collect();
-        Ok(Self { core: Arc::clone(core), topic: topic.to_owned(), parts, follow, turn: 0, pace: core.pace() })
+        Ok(Self { core: core.clone(), topic: topic.to_owned(), parts, follow, turn: 0, pace: core.pace() })
     }
 
     async fn take(&mut self) -> Result<Option<Vec<Record>>, TransportError> {
