@@ -64,11 +64,13 @@ pub struct PublishQuery {
     /// `true`: may be lost with the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transient: Option<bool>,
-    /// Stored only if the last record of the message's key has this offset; `none` expects that there is no record.
+    /// Stored only if the last record of the messages' key, which all of them share, has this offset before them; `none` expects that there is
+    /// no record.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(pattern = "^(none|[0-9]{1,18})$")]
     pub expect_key_version: Option<String>,
-    /// Stored only if the last record of the message's subject has this offset; `none` expects that there is no record.
+    /// Stored only if the last record of the messages' subject, which all of them share, has this offset before them; `none` expects that there
+    /// is no record.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(pattern = "^(none|[0-9]{1,18})$")]
     pub expect_subject_version: Option<String>,

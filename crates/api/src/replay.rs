@@ -179,6 +179,9 @@ pub struct KeyQuery {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(minimum = 1, maximum = 1000)]
     pub max: Option<u32>,
+    /// Only records at this offset or later: behind the last one of the page before. The oldest if not given. Not of the last record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
 }
 
 /// Joins a group, or gives a sign of life. Join at least every third of the group's `session_ms`.

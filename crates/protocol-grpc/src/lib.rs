@@ -21,4 +21,4 @@ mod stall;
 mod views;
 
 pub use app::GrpcOptions;
-pub use serve::{ALPN, Grpc, serve};
+pub use serve::{ALPN, Grpc, Services, serve};

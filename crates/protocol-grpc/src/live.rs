@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use api::grpc as g;
 use api::grpc::live_server::Live;
-use broker::{LiveSubscription, Session};
+use broker::{Inbox, LiveSubscription, Session};
 use futures_util::{FutureExt, stream};
 use net::Drain;
 use tokio::sync::OwnedSemaphorePermit;
@@ -41,8 +41,12 @@ impl Live for Living {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let caller = Caller::of(&self.0, &request).await?;
         let permit = self.0.stream()?;
-        let (_, subscription) = subscription(&self.0, &caller, request.into_inner())?;
-        let state = Subscribed { subscription, drain: caller.drain, opened: false, over: false, _permit: permit };
+        let request = request.into_inner();
+        let source = match request.inbox.is_empty() {
+            true => Source::Subscription(subscription(&self.0, &caller, request)?.1),
+            false => Source::Inbox(inbox(&self.0, &caller, &request)?),
+        };
+        let state = Subscribed { source, drain: caller.drain, opened: false, over: false, _permit: permit };
         Ok(Response::new(Box::pin(stream::unfold(state, |mut state| async move {
             let answer = state.next().await?;
             Some((answer, state))
@@ -76,6 +80,9 @@ fn subscription(
     caller: &Caller,
     request: g::SubscribeRequest,
 ) -> Result<(Session, LiveSubscription), Failure> {
+    if !request.inbox.is_empty() {
+        return Err(Failure::invalid("inbox", "who answers subscribes to a subject; inboxes are for who asks"));
+    }
     let session = caller.session(app, &request.namespace)?;
     let pattern = SubjectPattern::parse(&request.subject);
     let pattern = pattern.map_err(|error| Failure::invalid("subject", error.to_string()))?;
@@ -83,17 +90,46 @@ fn subscription(
     Ok((session, subscription))
 }
 
-/// The messages that are there, at least one; `None` at the subscription's end.
-async fn some(subscription: &mut LiveSubscription) -> Option<Vec<Arc<Message>>> {
-    let first = subscription.next().await?;
-    let mut bytes = first.weight_bytes() as u64;
-    let mut messages = vec![first];
-    while messages.len() < DELIVER_MESSAGES && bytes < DELIVER_BYTES {
-        let Some(Some(more)) = subscription.next().now_or_never() else { break };
-        bytes += more.weight_bytes() as u64;
-        messages.push(more);
+fn inbox(app: &App, caller: &Caller, request: &g::SubscribeRequest) -> Result<Inbox, Failure> {
+    if !request.subject.is_empty() || request.group.is_some() {
+        return Err(Failure::invalid("inbox", "an inbox has a subject of its own, and no group"));
     }
-    Some(messages)
+    Ok(caller.session(app, &request.namespace)?.open_inbox_of(&request.inbox)?)
+}
+
+/// Where the messages of a stream come from.
+enum Source {
+    Subscription(LiveSubscription),
+    Inbox(Inbox),
+}
+
+impl Source {
+    async fn next(&mut self) -> Option<Arc<Message>> {
+        match self {
+            Self::Subscription(subscription) => subscription.next().await,
+            Self::Inbox(inbox) => poll_fn(|context| inbox.poll_next(context)).await,
+        }
+    }
+
+    fn lost(&self) -> u64 {
+        match self {
+            Self::Subscription(subscription) => subscription.lost(),
+            Self::Inbox(inbox) => inbox.lost(),
+        }
+    }
+
+    /// The messages that are there, at least one; `None` at the end.
+    async fn some(&mut self) -> Option<Vec<Arc<Message>>> {
+        let first = self.next().await?;
+        let mut bytes = first.weight_bytes() as u64;
+        let mut messages = vec![first];
+        while messages.len() < DELIVER_MESSAGES && bytes < DELIVER_BYTES {
+            let Some(Some(more)) = self.next().now_or_never() else { break };
+            bytes += more.weight_bytes() as u64;
+            messages.push(more);
+        }
+        Some(messages)
+    }
 }
 
 /// How long a request waits: until the call's deadline.
@@ -119,7 +155,7 @@ fn deadline(metadata: &MetadataMap) -> Result<Duration, Failure> {
 
 /// A live subscription's stream.
 struct Subscribed {
-    subscription: LiveSubscription,
+    source: Source,
     drain: Drain,
     opened: bool,
     over: bool,
@@ -132,10 +168,14 @@ impl Subscribed {
             return None;
         }
         if !std::mem::replace(&mut self.opened, true) {
-            return Some(Ok(g::SubscribeResponse { opened: true, ..Default::default() }));
+            let inbox = match &self.source {
+                Source::Subscription(_) => String::new(),
+                Source::Inbox(inbox) => String::from_utf8_lossy(inbox.subject()).into_owned(),
+            };
+            return Some(Ok(g::SubscribeResponse { opened: true, inbox, ..Default::default() }));
         }
         let found = tokio::select! {
-            found = some(&mut self.subscription) => found,
+            found = self.source.some() => found,
             () = self.drain.begun() => None,
         };
         let Some(messages) = found else {
@@ -143,7 +183,7 @@ impl Subscribed {
             return Some(Err(stopping().into()));
         };
         let messages = messages.into_iter().filter_map(crate::views::message).collect();
-        Some(Ok(g::SubscribeResponse { messages, lost: self.subscription.lost(), opened: false }))
+        Some(Ok(g::SubscribeResponse { messages, lost: self.source.lost(), ..Default::default() }))
     }
 }
 
@@ -168,7 +208,7 @@ type Answering = Pin<Box<dyn Future<Output = Option<g::AnswerFailure>> + Send>>;
 struct Serving {
     app: App,
     session: Session,
-    subscription: LiveSubscription,
+    source: Source,
     inbound: Streaming<g::ReplyFrame>,
     drain: Drain,
     /// Number of the last request.
@@ -217,7 +257,7 @@ impl Serving {
         let mut serving = Self {
             app,
             session,
-            subscription,
+            source: Source::Subscription(subscription),
             inbound,
             drain: caller.drain,
             last: 0,
@@ -250,7 +290,7 @@ impl Serving {
                     Some(frame) if frame.open.is_some() => return Err(input::misplaced_open().into()),
                     Some(frame) => self.answers(frame.answers)?,
                 },
-                found = some(&mut self.subscription), if !self.said_all => {
+                found = self.source.some(), if !self.said_all => {
                     let Some(found) = found else { return Err(stopping().into()) };
                     return Ok(Some(self.requests(found)));
                 }
@@ -274,7 +314,7 @@ impl Serving {
         while self.waiting.len() > MAX_UNANSWERED {
             self.waiting.pop_first();
         }
-        g::ReplyRequests { first, requests, lost: self.subscription.lost(), ..Default::default() }
+        g::ReplyRequests { first, requests, lost: self.source.lost(), ..Default::default() }
     }
 
     fn answers(&mut self, answers: Vec<g::Answer>) -> Result<(), Failure> {

@@ -161,7 +161,8 @@ impl Reader for Reading {
         let session = session(&self.0, &request, &request.get_ref().namespace).await?;
         let request = request.into_inner();
         let max = input::max_messages(request.max, 100)?;
-        let found = session.read_key(&request.topic, &request.key, max).map_err(Failure::from)?;
+        let from = Offset(request.from.unwrap_or(0));
+        let found = session.read_key(&request.topic, &request.key, from, max).map_err(Failure::from)?;
         Ok(Response::new(records(found)))
     }
 
@@ -250,13 +251,15 @@ fn record(info: Record) -> g::Record {
 /// Records of a unary answer, as many as stock clients take; one whatever it weighs.
 fn records(found: Vec<Record>) -> g::Records {
     let mut left = ANSWER_BYTES;
+    let count = found.len();
     let fits = found.into_iter().enumerate().take_while(|(at, one)| {
         let bytes = one.message.weight_bytes() as u64;
         let fits = *at == 0 || bytes <= left;
         left = left.saturating_sub(bytes);
         fits
     });
-    g::Records { records: fits.map(|(_, one)| record(one)).collect() }
+    let records: Vec<_> = fits.map(|(_, one)| record(one)).collect();
+    g::Records { more: records.len() < count, records }
 }
 
 pub(crate) fn group_partition(info: v::GroupPartition) -> g::GroupPartition {

@@ -1,7 +1,9 @@
 //! Serves the API on a listener: HTTP/2 only, with bounds on slow and greedy clients.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
 use api::grpc::FILE_DESCRIPTOR_SET;
 use broker::Broker;
@@ -54,6 +56,37 @@ impl Grpc {
             .add_service(service!(admin_server::AdminServer, admin::Administration(app)))
             .add_service(tonic_health::pb::health_server::HealthServer::new(HealthOf(broker)));
         Self { routes: with_reflection(routes).prepare() }
+    }
+}
+
+impl Grpc {
+    /// The services for callers in the same process, who call them without a socket. Their streams end with the drain.
+    #[must_use]
+    pub fn service(&self, drain: Drain) -> Services {
+        Services { routes: self.routes.clone(), drain }
+    }
+}
+
+/// The services as a tower service. Cheap to clone.
+#[derive(Clone)]
+pub struct Services {
+    routes: Routes,
+    drain: Drain,
+}
+
+impl tower::Service<Request<Body>> for Services {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        request.extensions_mut().insert(self.drain.clone());
+        let routes = self.routes.clone();
+        Box::pin(async move { Ok(answer(routes, request).await) })
     }
 }
 
@@ -113,7 +146,11 @@ async fn serve_connection(connection: Connection, peer: PeerInfo, grpc: Grpc, dr
     }
 }
 
-async fn answer(routes: Routes, request: Request<Incoming>) -> Response<Body> {
+async fn answer<B>(routes: Routes, request: Request<B>) -> Response<Body>
+where
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<tower::BoxError> + Send,
+{
     if request.headers().len() > MAX_METADATA {
         let why = format!("a call has at most {MAX_METADATA} metadata entries (MAX_METADATA)");
         return Status::from(Failure::too_large(why, "MAX_METADATA")).into_http();

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use broker::Read;
 use broker::views::Record;
-use types::Value;
+use types::{Offset, Value};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -94,6 +94,9 @@ async fn last_value(
     Path((_, topic, key)): Path<(String, String, String)>,
     Query(query): Query<KeyQuery>,
 ) -> Result<axum::Json<api::Record>, Failure> {
+    if query.from.is_some() {
+        return Err(Failure::invalid("from", "the last record is wherever it is; `from` is for all records of a key"));
+    }
     let found = session.last_value(&topic, &key_bytes(&key, query.base64)?)?;
     let record = found.ok_or_else(|| Failure::not_found(format!("topic {topic:?} has no record of key {key:?}")))?;
     Ok(axum::Json(views::record(&record)))
@@ -109,7 +112,8 @@ async fn read_key(
     Path((_, topic, key)): Path<(String, String, String)>,
     Query(query): Query<KeyQuery>,
 ) -> Result<axum::Json<Records>, Failure> {
-    let records = session.read_key(&topic, &key_bytes(&key, query.base64)?, messages(query.max, 100)?)?;
+    let (from, max) = (Offset(query.from.unwrap_or(0)), messages(query.max, 100)?);
+    let records = session.read_key(&topic, &key_bytes(&key, query.base64)?, from, max)?;
     Ok(axum::Json(Records { records: records.iter().map(views::record).collect() }))
 }
 

@@ -3,8 +3,7 @@
 //!
 //! Architecture invariant: this crate depends on `types` only, so that every other crate can test with it.
 
-mod clock;
 mod disk;
 
-pub use clock::ManualClock;
 pub use disk::{CrashStyle, DiskOperation, FaultDisk};
+pub use types::clock::ManualClock;

@@ -1,7 +1,11 @@
 //! Time as a value. The core is handed a [`Now`]; only the edges ask a [`Clock`].
 
+mod manual;
+
 use std::fmt;
 use std::time::Duration;
+
+pub use self::manual::ManualClock;
 
 /// Wall-clock time: milliseconds since 1970-01-01 UTC. For time-to-live, delays and stamps; it may jump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 use types::{Message, SubjectPattern, Text};
 
 use super::buffer::LiveBuffer;
@@ -164,10 +165,22 @@ pub struct Inbox {
 
 impl Inbox {
     pub(crate) fn new(space: &Arc<Namespace>) -> Self {
-        let subject = Bytes::from(format!("{INBOX_PREFIX}{}", uuid::Uuid::new_v4().simple()));
+        Self::at(space, Bytes::from(format!("{INBOX_PREFIX}{}", uuid::Uuid::new_v4().simple())))
+    }
+
+    /// The inbox of a key, which ends the one that was there before it. The subject tells nobody the key.
+    pub(crate) fn of_key(space: &Arc<Namespace>, key: &[u8]) -> Self {
+        let digest = Sha256::digest(key);
+        let name: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        Self::at(space, Bytes::from(format!("{INBOX_PREFIX}{name}")))
+    }
+
+    fn at(space: &Arc<Namespace>, subject: Bytes) -> Self {
         let buffer = Arc::new(LiveBuffer::default());
         let mut inner = space.live.inner.lock();
-        inner.inboxes.insert(subject.clone(), Arc::clone(&buffer));
+        if let Some(before) = inner.inboxes.insert(subject.clone(), Arc::clone(&buffer)) {
+            before.close();
+        }
         space.live.counted(&inner);
         drop(inner);
         Self { space: Arc::clone(space), subject, buffer }
@@ -183,6 +196,12 @@ impl Inbox {
         self.buffer.next().await
     }
 
+    /// Answers lost so far because the buffer was full.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.buffer.lost()
+    }
+
     /// The next answer; `None` once the broker stops or the namespace is deleted. An asker that is too slow loses the oldest. One task polls it.
     pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Arc<Message>>> {
         self.buffer.poll_next(context)
@@ -192,7 +211,10 @@ impl Inbox {
 impl Drop for Inbox {
     fn drop(&mut self) {
         let mut inner = self.space.live.inner.lock();
-        inner.inboxes.remove(&self.subject);
+        // Another one may have its place.
+        if inner.inboxes.get(&self.subject).is_some_and(|buffer| Arc::ptr_eq(buffer, &self.buffer)) {
+            inner.inboxes.remove(&self.subject);
+        }
         self.space.live.counted(&inner);
     }
 }

@@ -17,7 +17,7 @@ use crate::views::Published;
 const EXPECT_TRIES: usize = 64;
 
 impl Session {
-    /// Publishes one message if the last of its series is the expected one.
+    /// Publishes messages of one series, all or none, if the last of the series is the expected one.
     ///
     /// # Errors
     /// See [`PublishError`].
@@ -29,9 +29,15 @@ impl Session {
         expect: &Expect,
     ) -> Result<Vec<Published>, PublishError> {
         let invalid = |why: &str| PublishError::Invalid { field: "expect".to_owned(), why: why.to_owned() };
-        let [message] = messages else {
-            return Err(invalid("a conditional publish has exactly one message"));
+        let Some((message, rest)) = messages.split_first() else { return Ok(Vec::new()) };
+        let is_of_series = |other: &Message| {
+            other.key == message.key && (expect.of == ExpectOf::Key || other.subject == message.subject)
         };
+        if !rest.iter().all(is_of_series) {
+            return Err(invalid(
+                "the messages of a conditional publish are of one series: they have the same key (or subject)",
+            ));
+        }
         if options.producer.is_some() {
             return Err(invalid("a conditional publish needs no producer stamp: its version makes it happen once"));
         }

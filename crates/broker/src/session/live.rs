@@ -12,6 +12,10 @@ use crate::errors::{ConsumeError, PublishError, RequestError, StorageError};
 use crate::live::{INBOX_PREFIX, Inbox, LiveSubscription, is_inbox};
 use crate::views::Published;
 
+/// A shorter key could be guessed.
+const MIN_INBOX_KEY_BYTES: usize = 16;
+const MAX_INBOX_KEY_BYTES: usize = 64;
+
 impl Session {
     /// Subscribes to what is published from now on; of a group each message reaches one member.
     ///
@@ -40,6 +44,25 @@ impl Session {
             return Err(StorageError::Unavailable("the broker is stopping".to_owned()).into());
         }
         Ok(Inbox::new(&self.space))
+    }
+
+    /// Opens the inbox of a key that only the caller knows: the same key opens the same inbox again after a lost connection or a restart. It takes
+    /// over from an earlier one that is still there.
+    ///
+    /// # Errors
+    /// As [`open_inbox`](Self::open_inbox), and for a key that is too short to be a secret, or too long.
+    pub fn open_inbox_of(&self, key: &[u8]) -> Result<Inbox, ConsumeError> {
+        self.grants()?;
+        if !(MIN_INBOX_KEY_BYTES..=MAX_INBOX_KEY_BYTES).contains(&key.len()) {
+            let why = format!(
+                "an inbox's key has {MIN_INBOX_KEY_BYTES} to {MAX_INBOX_KEY_BYTES} bytes (MIN_INBOX_KEY_BYTES, MAX_INBOX_KEY_BYTES)"
+            );
+            return Err(ConsumeError::Invalid { field: "inbox".to_owned(), why });
+        }
+        if self.shared().is_closed() {
+            return Err(StorageError::Unavailable("the broker is stopping".to_owned()).into());
+        }
+        Ok(Inbox::of_key(&self.space, key))
     }
 
     /// Whether somebody waits for answers on this subject.

@@ -45,17 +45,18 @@ impl Session {
         }
     }
 
-    /// The records of a key, oldest first, at most `max`.
+    /// The records of a key from an offset on, oldest first, at most `max`. A key has one partition, unless partitions were added since: then
+    /// the offset counts in each of them.
     ///
     /// # Errors
     /// See [`ReplayError`].
-    pub fn read_key(&self, topic: &str, key: &[u8], max: usize) -> Result<Vec<Record>, ReplayError> {
+    pub fn read_key(&self, topic: &str, key: &[u8], start: Offset, max: usize) -> Result<Vec<Record>, ReplayError> {
         let topic = self.readable_topic(topic)?;
         let max = max.clamp(1, MAX_RECEIVE_MESSAGES);
         let mut records = Vec::new();
         for (partition, owned) in (0u32..).zip(topic.partitions().iter()) {
             let Some(summary) = self.key_of(&topic, *owned, key)? else { continue };
-            let mut from = summary.first;
+            let mut from = summary.first.max(start);
             while from <= summary.last && records.len() < max {
                 let limit = ReadLimit { bytes: READ_BYTES, records: usize::MAX, before: summary.last.next() };
                 let entries = self.shared().read(owned.log, from, limit)?;
@@ -63,7 +64,7 @@ impl Session {
                 from = last.end();
                 let mut taken = Taken::new(&mut records, max, usize::MAX);
                 for entry in &entries {
-                    decode(entry, partition, Offset::ZERO, &mut taken, |record| record == Some(key))?;
+                    decode(entry, partition, start, &mut taken, |record| record == Some(key))?;
                 }
             }
         }

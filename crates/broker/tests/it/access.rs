@@ -192,7 +192,7 @@ fn operations() -> Vec<Operation> {
         }),
         operation!("delete_topic", &[(CONFIGURE, "new")], |s, r| s.delete_topic("new", false).await),
         operation!("read", &[(READ, "t")], |s, r| s.read("t", reading(0, ReadFrom::Earliest)).await),
-        operation!("read_key", &[(READ, "t")], |s, r| s.read_key("t", b"k", 1)),
+        operation!("read_key", &[(READ, "t")], |s, r| s.read_key("t", b"k", types::Offset::ZERO, 1)),
         operation!("last_value", &[(READ, "t")], |s, r| s.last_value("t", b"k")),
         operation!("publish to a topic", &[(WRITE, "t")], |s, r| s
             .publish(&through("t"), vec![message("", "x")], options())

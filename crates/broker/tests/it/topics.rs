@@ -378,17 +378,17 @@ async fn keys_are_read_by_series_and_a_message_without_one_by_its_subject() {
     let bench = Bench::new();
     let session = bench.session();
     topic(&session, "plain", kept()).await;
-    assert!(matches!(session.read_key("plain", b"k", 10), Err(ReplayError::NoKeyIndex(_))));
+    assert!(matches!(session.read_key("plain", b"k", Offset(0), 10), Err(ReplayError::NoKeyIndex(_))));
     topic(&session, "t", TopicConfig { partitions: Some(5), ..indexed() }).await;
     for n in 0..50 {
         publish(&session, through("t"), vec![keyed(&format!("k{}", n % 5), &n.to_string())]).await;
         publish(&session, through("t"), vec![message(&format!("s.{}", n % 3), &n.to_string())]).await;
     }
-    let series = session.read_key("t", b"k2", 100).unwrap();
+    let series = session.read_key("t", b"k2", Offset(0), 100).unwrap();
     assert_eq!(texts(&series), (0..10).map(|n| (n * 5 + 2).to_string()).collect::<Vec<_>>());
-    assert_eq!(session.read_key("t", b"k2", 3).unwrap().len(), 3);
+    assert_eq!(session.read_key("t", b"k2", Offset(0), 3).unwrap().len(), 3);
     assert_eq!(texts(session.last_value("t", b"k3").unwrap().as_slice()), ["48"]);
-    let series = session.read_key("t", b"s.1", 100).unwrap();
+    let series = session.read_key("t", b"s.1", Offset(0), 100).unwrap();
     assert_eq!(texts(&series), (0..17).map(|n| (n * 3 + 1).to_string()).collect::<Vec<_>>());
     assert!(series.iter().all(|record| record.message.key.is_none()), "the index is not the key");
     let partitions: std::collections::BTreeSet<_> = series.iter().map(|record| record.position.partition).collect();
@@ -422,7 +422,8 @@ async fn a_conditional_publish_is_stored_only_at_the_expected_version() {
     assert_eq!(by_subject(None).await.unwrap().position.unwrap().offset, Offset(3));
     assert_eq!(by_subject(Some(3)).await.unwrap().position.unwrap().offset, Offset(4));
     let wrong = [
-        (through("t"), vec![keyed("k", "a"), keyed("k", "b")], ExpectOf::Key),
+        (through("t"), vec![keyed("k", "a"), keyed("l", "b")], ExpectOf::Key),
+        (through("t"), vec![message("s.1", "a"), message("s.2", "b")], ExpectOf::Subject),
         (through("t"), vec![message("s", "a")], ExpectOf::Key),
         (through("t"), vec![keyed("k", "a")], ExpectOf::Subject),
         (through("t"), vec![message("", "a")], ExpectOf::Subject),
@@ -436,6 +437,58 @@ async fn a_conditional_publish_is_stored_only_at_the_expected_version() {
         assert!(matches!(result, Err(PublishError::Invalid { .. })), "{messages:?}: {result:?}");
     }
     assert_eq!(session.topic("t").unwrap().published, 5, "refused ones are not counted");
+}
+
+#[tokio::test]
+async fn a_conditional_publish_of_several_messages_stores_all_or_none() {
+    let bench = Bench::new();
+    let session = bench.session();
+    topic(&session, "t", TopicConfig { partitions: Some(3), ..indexed() }).await;
+    let three = |first: u32| (first..first + 3).map(|n| keyed("k", &n.to_string())).collect::<Vec<_>>();
+    let publish = |messages, version| {
+        let session = session.clone();
+        async move { session.publish(&through("t"), messages, expecting(ExpectOf::Key, version)).await }
+    };
+    let stored = publish(three(0), None).await.unwrap();
+    assert_eq!(offsets_of(&stored), [0, 1, 2]);
+    for version in [None, Some(0), Some(1), Some(3)] {
+        let refused = publish(three(9), version).await;
+        assert!(matches!(refused, Err(PublishError::WrongVersion { actual: Some(Offset(2)) })), "{refused:?}");
+    }
+    assert_eq!(offsets_of(&publish(three(3), Some(2)).await.unwrap()), [3, 4, 5]);
+    assert_eq!(texts(&session.read_key("t", b"k", Offset(0), 100).unwrap()), ["0", "1", "2", "3", "4", "5"]);
+    let by_subject = expecting(ExpectOf::Subject, None);
+    let two = vec![message("s.1", "a"), message("s.1", "b")];
+    assert_eq!(session.publish(&through("t"), two, by_subject).await.unwrap().len(), 2);
+    assert_eq!(texts(&session.read_key("t", b"s.1", Offset(0), 100).unwrap()), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_key_is_read_in_pages() {
+    let bench = Bench::new();
+    let session = bench.session();
+    topic(&session, "t", indexed()).await;
+    for n in 0..10 {
+        publish(&session, through("t"), vec![keyed("k", &n.to_string()), keyed("other", "x")]).await;
+    }
+    let (mut from, mut found) = (Offset(0), Vec::new());
+    loop {
+        let page = session.read_key("t", b"k", from, 3).unwrap();
+        let Some(last) = page.last() else { break };
+        from = last.position.offset.next();
+        found.extend(page);
+    }
+    assert_eq!(texts(&found), (0..10).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(
+        texts(&session.read_key("t", b"k", Offset(17), 3).unwrap()),
+        ["9"],
+        "an offset of another key begins at the next"
+    );
+    assert!(session.read_key("t", b"k", Offset(99), 3).unwrap().is_empty());
+}
+
+fn offsets_of(published: &[broker::views::Published]) -> Vec<u64> {
+    published.iter().map(|one| one.position.unwrap().offset.0).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -463,7 +516,7 @@ async fn of_many_conditional_publishes_of_one_version_exactly_one_wins() {
         assert_eq!(results.iter().filter(|result| lost(result)).count(), 99);
         version = Some(won[0].position.unwrap().offset.0);
     }
-    assert_eq!(session.read_key("t", b"k", 100).unwrap().len(), 10);
+    assert_eq!(session.read_key("t", b"k", Offset(0), 100).unwrap().len(), 10);
 }
 
 #[tokio::test]

@@ -77,3 +77,41 @@ async fn requests_are_answered_on_a_stream() {
     drop(send);
     assert_eq!(soon(serving.message()).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn an_inbox_is_of_its_stream_alone_and_no_topic_captures_what_comes() {
+    let server = Server::start().await;
+    let everything = broker::definitions::TopicConfig {
+        retention: Some(broker::definitions::RetentionConfig::default()),
+        captures: Some(vec!["#".to_owned()]),
+        ..Default::default()
+    };
+    server.session().declare_topic("all", everything, true).await.unwrap();
+    let mut client = LiveClient::new(server.channel.clone());
+    let open = |key: u8| g::SubscribeRequest { inbox: vec![key; 16].into(), ..Default::default() };
+    let mut mine = client.subscribe(open(1)).await.unwrap().into_inner();
+    let mut other = client.subscribe(open(2)).await.unwrap().into_inner();
+    let (first, second) = (next(&mut mine).await, next(&mut other).await);
+    assert!(first.opened && !first.inbox.is_empty() && first.inbox != second.inbox);
+    let answer = types::Message::new(first.inbox.clone(), "yes".to_owned());
+    let to = broker::PublishTo::Subject;
+    let published = server.session().publish(&to, vec![answer.clone()], Default::default()).await.unwrap();
+    assert!(published[0].routed() && published[0].position.is_none(), "{published:?}");
+    assert_eq!(body(next(&mut mine).await.messages.pop()), "yes");
+    // The same key on another stream: it takes over, and the first one's end takes nothing away.
+    let mut again = client.subscribe(open(1)).await.unwrap().into_inner();
+    assert_eq!(next(&mut again).await.inbox, first.inbox);
+    assert!(soon(mine.message()).await.is_err(), "another has its inbox");
+    drop(mine);
+    server.session().publish(&to, vec![answer], Default::default()).await.unwrap();
+    assert_eq!(body(next(&mut again).await.messages.pop()), "yes");
+    let short = g::SubscribeRequest { inbox: vec![1; 15].into(), ..Default::default() };
+    let both = g::SubscribeRequest { subject: "a".to_owned(), ..open(3) };
+    for wrong in [short, both] {
+        assert_eq!(refusal(&client.subscribe(wrong).await.unwrap_err()).2, "inbox");
+    }
+    let (send, stream) = frames();
+    let mut serving = client.reply(stream).await.unwrap().into_inner();
+    send.send(g::ReplyFrame { open: Some(open(4)), ..Default::default() }).await.unwrap();
+    assert_eq!(refusal(&soon(serving.message()).await.unwrap_err()).2, "inbox");
+}

@@ -94,7 +94,12 @@ async fn keys_and_groups_are_read() {
     assert_eq!(client.last_value(none).await.unwrap_err().code(), Code::NotFound);
     let key = g::ReadKeyRequest { topic: "t".to_owned(), key: "k3".into(), ..Default::default() };
     let found = client.read_key(key).await.unwrap().into_inner().records;
+    let last = found.last().unwrap().position.unwrap().offset;
     assert_eq!(found.into_iter().map(|record| body(record.message)).collect::<Vec<_>>(), ["3", "10", "17"]);
+    let page = g::ReadKeyRequest { topic: "t".to_owned(), key: "k3".into(), from: Some(last), ..Default::default() };
+    let page = client.read_key(page).await.unwrap().into_inner();
+    assert!(!page.more);
+    assert_eq!(page.records.into_iter().map(|record| body(record.message)).collect::<Vec<_>>(), ["17"]);
 
     let config = GroupConfig { topic: "t".to_owned(), start: GroupStart::Earliest, session_ms: None };
     server.session().declare_group("g", config, true).await.unwrap();

@@ -38,6 +38,8 @@ async fn a_log_is_read_from_anywhere() {
     assert_eq!(app.get(&format!("{path}?from=never")).await.problem().1, "bad-query");
     assert_eq!(app.get("/v1/default/topics/t/keys/k0").await.ok().json()["message"]["text"], "2");
     assert_eq!(texts(&app.get("/v1/default/topics/t/keys/azA/messages?base64=true").await.ok().json()), ["0", "2"]);
+    assert_eq!(texts(&app.get("/v1/default/topics/t/keys/k0/messages?from=1").await.ok().json()), ["2"]);
+    assert_eq!(app.get("/v1/default/topics/t/keys/k0?from=1").await.problem().1, "invalid-value");
     assert_eq!(app.get("/v1/default/topics/t/keys/none").await.problem().1, "not-found");
 }
 

@@ -13,6 +13,8 @@ mod capabilities;
 pub(crate) mod nowhere;
 #[cfg(all(test, any(feature = "conformance", feature = "testkit")))]
 pub(crate) mod paper;
+#[cfg(feature = "posthouse")]
+pub mod posthouse;
 mod topology;
 
 use std::fmt;
@@ -33,7 +35,9 @@ pub enum Destination {
     Topic(String),
     /// Straight into this queue.
     Queue(String),
-    /// To whoever listens to the message's subject in this moment ([`Transport::listen`]). Nothing keeps it.
+    /// To whoever listens to the message's subject in this moment ([`Transport::listen`]). Nothing keeps it; but where a broker's topics capture
+    /// subjects (Posthouse: by default a topic's own name and all below it), the topic that captures this one gets it too. Subjects of requests
+    /// are therefore not below the name of a topic.
     Live,
 }
 

@@ -24,8 +24,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sdk", &["api", "sdk-derive", "types"]),
     // A procedural macro: it writes paths of `sdk` and imports nothing.
     ("sdk-derive", &[]),
-    // The gRPC services of a broker in the same process, called without a socket.
-    ("embedded", &["sdk", "server", "broker", "log", "protocol-grpc", "types"]),
+    // The gRPC services of a broker in the same process, called without a socket; and listeners, for tests of transports that need one.
+    ("embedded", &["sdk", "broker", "log", "net", "protocol-amqp", "protocol-grpc", "types"]),
     ("shop", &["sdk", "embedded", "types"]),
     ("testkit", &["types", "log"]),
     // Nothing imports it: it is a test of its own, of the broker over the real engine.

@@ -71,7 +71,8 @@ pub(super) async fn answer(
     subject: &str,
     ready: oneshot::Sender<()>,
 ) -> Result<(), Failure> {
-    let open = SubscribeRequest { namespace: namespace.to_owned(), subject: subject.to_owned(), group: None };
+    let (namespace, subject) = (namespace.to_owned(), subject.to_owned());
+    let open = SubscribeRequest { namespace, subject, ..SubscribeRequest::default() };
     out.send(ReplyFrame { open: Some(open), answers: Vec::new() }).await.map_err(|_| gone())?;
     let answer = client.reply(frames).await.map_err(|status| refused(&status))?;
     let mut requests = answer.into_inner();

@@ -1,9 +1,9 @@
-//! A clock that stands still until it is moved.
+//! A clock that stands still until it is moved: for tests, and for brokers that others test with.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use types::{Clock, Monotonic, Now, Timestamp};
+use super::{Clock, Monotonic, Now, Timestamp};
 
 /// A clock that tests move by hand. Share it in an `Arc`.
 #[derive(Debug)]
