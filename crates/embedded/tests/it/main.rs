@@ -1,8 +1,11 @@
 //! The transport of Posthouse, over the broker in this process and over a socket to it.
 
+mod asking;
 mod kit;
 mod lost_answers;
 mod queues;
 mod reconnects;
 mod requests;
+mod services;
+mod shop;
 mod topics;

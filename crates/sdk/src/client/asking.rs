@@ -16,6 +16,11 @@ use crate::{Envelope, headers};
 /// Subject on which whoever works on an answer hears that nobody waits for it any more; the question's correlation id is that of the message.
 pub(crate) const CANCEL_SUBJECT: &str = "svc.cancel";
 
+/// Subject that a question is asked on: apart from all topics' names, so that no topic captures it.
+pub(crate) fn question_subject(name: &str) -> String {
+    format!("svc.ask.{name}")
+}
+
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -196,7 +201,7 @@ impl Asked {
         if let Some(key) = idempotency_key {
             question = question.id(key.to_owned());
         }
-        let question = question.correlation_id(Text::from(&*awaited.id)).live();
+        let question = question.correlation_id(Text::from(&*awaited.id)).subject(question_subject(C::NAME)).live();
         let transport = Arc::clone(client.transport());
         let mut asked = Self { awaited, transport, done: false };
         let sent = client.send_all(vec![question]).await.pop().unwrap_or(Err(PublishError::Closed));

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use types::{Text, Value};
 
 use self::answers::Answers;
-pub(crate) use self::asking::CANCEL_SUBJECT;
 pub use self::asking::{Asking, Gathering, RequestError};
+pub(crate) use self::asking::{CANCEL_SUBJECT, question_subject};
 pub use self::publishing::Publishing;
 use crate::contract::{Call, EncodeError, Message};
 use crate::headers;

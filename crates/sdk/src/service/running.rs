@@ -10,7 +10,7 @@ use tower::util::BoxService;
 
 use super::builder::{Service, ServiceError, replay_queue};
 use super::subscription::{Replay, Responder, Subscription};
-use crate::client::Client;
+use crate::client::{Client, question_subject};
 use crate::context::Place;
 use crate::runtime::{CancelTask, Cancels, ConsumerTask, HandlerService, Lane, ReaderTask, ResponderTask, Route, Work};
 use crate::telemetry::Providers;
@@ -209,8 +209,11 @@ impl Start {
         tokio::spawn(hears.run(listener));
         for responder in responders {
             let Some(contract) = responder.contracts.first() else { continue };
-            let place =
-                Place { service: Arc::clone(&self.name), handler: contract.name.into(), source: contract.name.into() };
+            let place = Place {
+                service: Arc::clone(&self.name),
+                handler: contract.name.into(),
+                source: question_subject(contract.name).as_str().into(),
+            };
             let task = ResponderTask {
                 client: self.client.clone(),
                 place: Arc::new(place),
