@@ -198,6 +198,17 @@ impl Context {
         self.inner.held.lock().values.get(&TypeId::of::<T>())?.downcast_ref().cloned()
     }
 
+    /// The same with another envelope. What was kept with the message so far moves along.
+    #[cfg(feature = "claim-check")]
+    #[must_use]
+    pub(crate) fn with_envelope(&self, envelope: Envelope) -> Self {
+        let inner = &self.inner;
+        let times = (inner.attempt, inner.redelivered);
+        let new = Self::new(envelope, inner.client.clone(), Arc::clone(&inner.place), times, inner.cancelled.clone());
+        *new.inner.held.lock() = std::mem::take(&mut *inner.held.lock());
+        new
+    }
+
     /// The same message and place, with nothing kept or emitted yet.
     #[must_use]
     pub(crate) fn fresh(&self) -> Self {

@@ -7,16 +7,20 @@
 extern crate self as sdk;
 
 pub mod asyncapi;
+#[cfg(feature = "claim-check")]
+pub mod claim_check;
 mod client;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod context;
 pub mod contract;
+pub mod discovery;
 mod error;
 pub mod event_sourcing;
 mod extract;
 mod handler;
 pub mod headers;
+mod health;
 mod reaction;
 mod runtime;
 pub mod saga;
@@ -38,6 +42,7 @@ pub use contract::{Call, Codec, Json, Message};
 pub use error::{Error, Kind, ResultExt};
 pub use extract::{Event, FromContext, FromRef, Request, State, Undecodable};
 pub use handler::Handler;
+pub use health::Health;
 pub use reaction::{Answer, IntoOutcome, IntoReaction, Reaction};
 pub use runtime::{Breaker, HandlerService};
 /// Implements the trait [`Message`](trait@Message), and [`Call`] where a reply is named.

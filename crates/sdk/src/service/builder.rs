@@ -1,6 +1,6 @@
 //! Puts a service together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use crate::client::Client;
 use crate::contract::{Contract, Message};
 use crate::event_sourcing::{Aggregate, TopicLog};
 use crate::handler::Handler;
+use crate::health::Check;
 use crate::saga::{Orchestrator, Saga, SagaStore, queue_of};
 use crate::telemetry::Providers;
 use crate::transport::{
@@ -73,6 +74,9 @@ pub struct Service<S = ()> {
     pub(crate) published: Vec<Contract>,
     pub(crate) sagas: Vec<(String, SagaStore)>,
     pub(crate) tasks: Vec<(String, Background<S>)>,
+    pub(crate) endpoints: BTreeMap<String, String>,
+    pub(crate) checks: Vec<(String, Check)>,
+    pub(crate) announced: bool,
     pub(crate) providers: Option<Providers>,
     pub(crate) grace: Duration,
 }
@@ -118,8 +122,21 @@ impl Service<()> {
     where
         S: Clone + Send + Sync + 'static,
     {
-        let Self { name, version, description, topics, published, providers, grace, .. } = self;
-        Service { version, description, topics, published, providers, grace, ..Service::with_state(name, state) }
+        let Self {
+            name, version, description, topics, published, endpoints, checks, announced, providers, grace, ..
+        } = self;
+        Service {
+            version,
+            description,
+            topics,
+            published,
+            endpoints,
+            checks,
+            announced,
+            providers,
+            grace,
+            ..Service::with_state(name, state)
+        }
     }
 }
 
@@ -139,6 +156,9 @@ impl<S: Clone + Send + Sync + 'static> Service<S> {
             published: Vec::new(),
             sagas: Vec::new(),
             tasks: Vec::new(),
+            endpoints: BTreeMap::new(),
+            checks: Vec::new(),
+            announced: true,
             providers: None,
             grace: Service::DEFAULT_GRACE,
         }
@@ -283,6 +303,31 @@ impl<S: Clone + Send + Sync + 'static> Service<S> {
     {
         let task: Background<S> = Box::new(move |state, client, stop| Box::pin(task(state, client, stop)));
         self.tasks.push((name.into(), task));
+        self
+    }
+
+    /// Where it can be reached otherwise, for those who [look it up](crate::discovery): `endpoint("http", "http://10.0.0.7:8080")`.
+    #[must_use]
+    pub fn endpoint(mut self, protocol: impl Into<String>, address: impl Into<String>) -> Self {
+        self.endpoints.insert(protocol.into(), address.into());
+        self
+    }
+
+    /// Does not announce itself ([`discovery`](crate::discovery)).
+    #[must_use]
+    pub fn unannounced(mut self) -> Self {
+        self.announced = false;
+        self
+    }
+
+    /// Something that it needs to be [ready](crate::Health): its database, another service. The error says why not.
+    #[must_use]
+    pub fn check<F, P>(mut self, name: impl Into<String>, check: F) -> Self
+    where
+        F: Fn() -> P + Send + Sync + 'static,
+        P: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.checks.push((name.into(), Arc::new(move || Box::pin(check()))));
         self
     }
 

@@ -12,9 +12,12 @@ use super::builder::{Service, ServiceError, replay_queue};
 use super::subscription::{Replay, Responder, Subscription};
 use crate::client::{Client, question_subject};
 use crate::context::Place;
+use crate::contract::Contract;
+use crate::discovery::{Announcer, Instance};
+use crate::health::Health;
 use crate::runtime::{CancelTask, Cancels, ConsumerTask, HandlerService, Lane, ReaderTask, ResponderTask, Route, Work};
 use crate::telemetry::Providers;
-use crate::transport::{Connection, Topology, Transport, TransportError};
+use crate::transport::{Topology, Transport, TransportError};
 
 /// Deliveries that a consumer has beyond those that its handlers work on, so that they never wait for the broker.
 const CREDIT_AHEAD: usize = 2;
@@ -30,6 +33,8 @@ pub struct Running {
     cancel: CancellationToken,
     tracker: TaskTracker,
     grace: Duration,
+    queues: Vec<String>,
+    health: Health,
 }
 
 /// How a service stopped.
@@ -79,7 +84,15 @@ impl Running {
             cancel: start.cancel.clone(),
             tracker: start.tracker.clone(),
             grace: service.grace,
+            queues: start.topology.queues.iter().map(|queue| queue.name.clone()).collect(),
+            health: Health {
+                client: start.client.clone(),
+                stop: start.stop.clone(),
+                checks: std::mem::take(&mut service.checks).into(),
+            },
         };
+        let announced = service.announced && start.client.transport().capabilities().live.is_there();
+        let instance = announced.then(|| start.instance(&service));
         // Dropping `running` on an error ends what has begun.
         let mut attached = Vec::new();
         for subscription in service.subscriptions {
@@ -91,6 +104,11 @@ impl Running {
         }
         for begun in attached {
             begun.await.unwrap_or(Err(TransportError::Closed)).map_err(failed)?;
+        }
+        if let Some(instance) = instance {
+            let announcer = Announcer { client: start.client.clone(), instance, stop: start.stop.clone() };
+            let listener = announcer.listen().await.map_err(failed)?;
+            start.tracker.spawn(announcer.run(listener));
         }
         for (_, task) in service.tasks {
             start.tracker.spawn(task(service.state.clone(), start.client.clone(), start.stop.clone()));
@@ -111,10 +129,16 @@ impl Running {
         &self.client
     }
 
-    /// Whether it can work: it has not been stopped, and the transport has a connection.
+    /// The queues that it consumes.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
-        !self.stop.is_cancelled() && *self.client.transport().connection().borrow() == Connection::Up
+    pub fn queues(&self) -> &[String] {
+        &self.queues
+    }
+
+    /// Whether it can work, for endpoints and tests.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Runs until SIGTERM or SIGINT, then stops.
@@ -152,6 +176,23 @@ impl Drop for Running {
 }
 
 impl Start {
+    /// The service as it announces itself.
+    fn instance<S>(&self, service: &Service<S>) -> Instance {
+        let names = |contracts: &[Contract]| -> Vec<String> {
+            contracts.iter().map(|contract| contract.name.to_owned()).collect()
+        };
+        Instance {
+            service: service.name.clone(),
+            version: service.version.clone(),
+            instance: uuid::Uuid::now_v7().to_string(),
+            started_ms: self.client.transport().now().0,
+            endpoints: service.endpoints.clone(),
+            consumes: self.topology.queues.iter().map(|queue| queue.name.clone()).collect(),
+            publishes: names(&service.published),
+            answers: service.responders.iter().flat_map(|responder| names(&responder.contracts)).collect::<Vec<_>>(),
+        }
+    }
+
     /// Begins to consume a queue. Each lane says when it has its consumer.
     fn consume<S>(
         &self,

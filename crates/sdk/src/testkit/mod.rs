@@ -4,6 +4,7 @@
 //! go wrong as a [`Plan`] says: by chance, from a seed that it prints, or exactly at the n-th time. [`collector`] is where a service's traces go that a
 //! test looks at.
 
+mod chaos;
 pub mod collector;
 mod consumer;
 mod faulty;
@@ -12,5 +13,6 @@ mod settler;
 #[cfg(test)]
 mod tests;
 
+pub use self::chaos::{Chaos, chaos};
 pub use self::faulty::{Faulty, Injected};
 pub use self::plan::{Fault, Plan};
