@@ -162,6 +162,13 @@ impl Wire {
         self.whole.send_replace(false);
     }
 
+    /// Waits until nothing goes through any more.
+    pub(crate) async fn all_ended(&self) {
+        while self.whole.receiver_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     pub(crate) fn mend(&self) {
         self.whole.send_replace(true);
     }
