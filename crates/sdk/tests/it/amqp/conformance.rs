@@ -4,20 +4,26 @@ use std::sync::Arc;
 
 use sdk::conformance::{Options, run};
 
-use super::ground::{Wire, connect, on_both};
+use super::ground::{Wire, connect, on_both, restart_command};
 
 on_both!(the_conformance_suite_passes);
 
 async fn the_conformance_suite_passes(url: &str) {
     let wire = Arc::new(Wire::to(url).await);
     let transport = Arc::new(connect(wire.url()).await);
-    // To a client, a broker that starts again is a lost connection.
+    let command = restart_command(url);
     let options = Options::default().restart(move || {
-        let wire = Arc::clone(&wire);
+        let (wire, command) = (Arc::clone(&wire), command.clone());
         Box::pin(async move {
-            wire.cut();
-            wire.all_ended().await;
-            wire.mend();
+            let Some(command) = command else {
+                // To a client, a broker that starts again is a lost connection.
+                wire.cut();
+                wire.all_ended().await;
+                wire.mend();
+                return;
+            };
+            let ended = tokio::process::Command::new("sh").arg("-c").arg(&command).status().await;
+            assert!(ended.is_ok_and(|status| status.success()), "{command}");
         })
     });
     let report = run(transport, options).await;

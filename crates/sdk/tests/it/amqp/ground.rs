@@ -29,6 +29,15 @@ pub(crate) fn broker(variable: &str) -> Option<String> {
     }
 }
 
+/// The command that restarts this broker, and ends when it listens again at the same address, if the environment has one: that is the variable of
+/// the address with `_RESTART` behind it. Other tests must not run at that time.
+#[cfg(feature = "conformance")]
+pub(crate) fn restart_command(url: &str) -> Option<String> {
+    let variables = ["SDK_POSTHOUSE_AMQP_URL", "SDK_RABBITMQ_URL"];
+    let variable = variables.into_iter().find(|variable| std::env::var(variable).is_ok_and(|have| have == url))?;
+    std::env::var(format!("{variable}_RESTART")).ok()
+}
+
 /// A test for each broker.
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => { $(
