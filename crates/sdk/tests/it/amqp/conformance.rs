@@ -1,6 +1,7 @@
 //! The suite that every transport passes in what it declares.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sdk::conformance::{Options, run};
 
@@ -12,7 +13,9 @@ async fn the_conformance_suite_passes(url: &str) {
     let wire = Arc::new(Wire::to(url).await);
     let transport = Arc::new(connect(wire.url()).await);
     let command = restart_command(url);
-    let options = Options::default().restart(move || {
+    // RabbitMQ takes a quarter of a minute to start.
+    let patience = Duration::from_secs(if command.is_some() { 45 } else { 10 });
+    let options = Options::default().patience(patience).case_timeout(patience * 5).restart(move || {
         let (wire, command) = (Arc::clone(&wire), command.clone());
         Box::pin(async move {
             let Some(command) = command else {

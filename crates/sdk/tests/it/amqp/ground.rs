@@ -152,7 +152,8 @@ impl Wire {
                     if !*state.borrow() {
                         return;
                     }
-                    let mut far = TcpStream::connect(broker).await.unwrap();
+                    // The broker may be starting again.
+                    let Ok(mut far) = TcpStream::connect(broker).await else { return };
                     tokio::select! {
                         _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
                         _ = state.wait_for(|whole| !whole) => {}
