@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Broker, BrokerOptions};
-use log::{EmbeddedLog, EmbeddedOptions, FileDisk, Log, MemoryLog};
+use log::{EmbeddedLog, EmbeddedOptions, FileDisk, FileDiskError, Log, MemoryLog};
 use net::{Drain, ListenAddress, Listener, ListenerOptions};
 use protocol_amqp::{Amqp, AmqpOptions};
 use protocol_grpc::{Grpc, GrpcOptions, Services};
@@ -18,9 +18,10 @@ use crate::embedded::{Builder, StartError};
 const MAX_CONNECTIONS: usize = 1000;
 /// How long connections may take to end when the broker stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the port of a broker that has stopped is waited for, and how often it is looked at.
-const BIND_TRIES: u32 = 100;
-const BIND_PAUSE: Duration = Duration::from_millis(20);
+/// How often the port and the directory of a broker that has stopped are looked at, and how long after each other: the last of its calls may
+/// have them still.
+const TRIES: u32 = 250;
+const PAUSE: Duration = Duration::from_millis(20);
 /// Most rounds of doing what is due after the clock was moved: work that always leads to more must not hold a test for ever.
 const MAX_TICKS: usize = 10_000;
 /// A tick that says so has nothing more to do now.
@@ -87,6 +88,7 @@ impl Running {
         self.drain.finish(STOP_TIMEOUT).await;
         self.broker.close().await;
         self.ticking.abort();
+        (&mut self.ticking).await.ok();
         for task in std::mem::take(&mut self.serving) {
             task.abort();
             // Its socket is closed once it is gone.
@@ -118,9 +120,21 @@ async fn open(builder: &Builder, memory: &Arc<MemoryLog>, clock: Arc<dyn Clock>)
     let Some(path) = builder.data.clone() else {
         return Ok(Broker::open(Arc::clone(memory) as Arc<dyn Log>, clock, BrokerOptions::default())?);
     };
+    let mut tries = 0;
+    let disk = loop {
+        let wanted = path.clone();
+        let opened = tokio::task::spawn_blocking(move || FileDisk::open(&wanted)).await;
+        match opened.map_err(|error| StartError::Ended(error.to_string()))? {
+            Ok(disk) => break disk,
+            Err(FileDiskError::InUse { pid: Some(pid), .. }) if pid == std::process::id() && tries < TRIES => {
+                tries += 1
+            }
+            Err(error) => return Err(StartError::Data { path, why: error.to_string() }),
+        }
+        tokio::time::sleep(PAUSE).await;
+    };
     let opening = tokio::task::spawn_blocking(move || {
         let data = |why: String| StartError::Data { path: path.clone(), why };
-        let disk = FileDisk::open(&path).map_err(|error| data(error.to_string()))?;
         let options = EmbeddedOptions { wal_file_bytes: WAL_FILE_BYTES, ..EmbeddedOptions::default() };
         let log = EmbeddedLog::open(Arc::new(disk), options).map_err(|error| data(error.to_string()))?;
         Ok(Broker::open(Arc::new(log), clock, BrokerOptions::default())?)
@@ -148,9 +162,9 @@ async fn listen(
                 *place = Some(listener.local_addr());
                 return Ok(Some(listener));
             }
-            Err(error) if tries >= BIND_TRIES => return Err(refused(error.to_string())),
+            Err(error) if tries >= TRIES => return Err(refused(error.to_string())),
             Err(_) => tries += 1,
         }
-        tokio::time::sleep(BIND_PAUSE).await;
+        tokio::time::sleep(PAUSE).await;
     }
 }

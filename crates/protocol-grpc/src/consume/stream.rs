@@ -46,6 +46,8 @@ pub(super) fn start(
         let gone = out.clone();
         let drain = caller.drain.clone();
         let end = tokio::select! {
+            // A drain is told as one, whatever else it ends.
+            biased;
             () = gone.closed() => return,
             () = drain.begun() => Err(stopping().into()),
             end = run(app, caller, inbound, out) => end,

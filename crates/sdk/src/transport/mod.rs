@@ -151,7 +151,8 @@ pub struct Consume {
     pub lease: Option<Duration>,
 }
 
-/// Takes deliveries of a queue. It reconnects by itself: an error that it gives is one that waiting does not heal.
+/// Takes deliveries of a queue. It reconnects by itself: an error that it gives is one that waiting does not heal. When it is dropped, what it
+/// was handed and has not settled goes back to the queue, whoever has its settler still; to settle to the end, [`stop`](Self::stop) it first.
 pub trait Consumer: Send {
     /// The next deliveries, at least one; `None` once it was stopped and all was handed out.
     fn next(&mut self) -> BoxFuture<'_, Result<Option<Vec<Delivery>>, TransportError>>;

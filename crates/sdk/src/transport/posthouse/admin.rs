@@ -34,6 +34,7 @@ fn ms(span: Duration) -> u64 {
 
 impl Core {
     pub(super) async fn declare(&self, topology: &Topology) -> Result<(), TransportError> {
+        self.check_open()?;
         for topic in &topology.topics {
             self.declare_topic(topic).await?;
         }
@@ -116,6 +117,7 @@ impl Core {
     }
 
     pub(super) async fn browse(&self, queue: &str, max: u32) -> Result<Vec<Envelope>, TransportError> {
+        self.check_open()?;
         let (mut found, mut from) = (Vec::new(), 0);
         let most = max as usize;
         while found.len() < most {

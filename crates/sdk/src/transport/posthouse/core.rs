@@ -80,6 +80,11 @@ impl Core {
     client!(live, LiveClient);
     client!(admin, AdminClient);
 
+    /// Refuses what would need no call once the transport is closed.
+    pub(super) fn check_open(&self) -> Result<(), TransportError> {
+        if self.closing.is_cancelled() { Err(TransportError::Closed) } else { Ok(()) }
+    }
+
     pub(super) fn pace(&self) -> Pace {
         Pace::new(self.options.backoff)
     }

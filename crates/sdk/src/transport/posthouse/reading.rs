@@ -202,6 +202,7 @@ impl Core {
         mut from: u64,
         max: u32,
     ) -> Result<Vec<Record>, TransportError> {
+        self.check_open()?;
         let mut found = Vec::new();
         let mut left = max;
         while left > 0 {

@@ -35,7 +35,7 @@ struct Shared {
     news: Notify,
     /// Of so many ends that were given, the broker has told what became of them, or never will.
     done: watch::Sender<u64>,
-    /// Nobody has the consumer or a settler any more.
+    /// The consumer was dropped: its stream ends once what was settled by then is told.
     gone: CancellationToken,
     most_waiting: usize,
 }
@@ -43,6 +43,8 @@ struct Shared {
 struct State {
     table: Table,
     is_stopped: bool,
+    /// The consumer was dropped, or its task has ended: what it has goes back.
+    is_gone: bool,
     /// Most of it was told already.
     told: u64,
 }
@@ -56,7 +58,7 @@ pub(super) async fn consume(core: &Keep, consume: Consume) -> Result<Box<dyn Con
     }
     let shared = Arc::new(Shared {
         core: Arc::clone(core.core()),
-        table: Mutex::new(State { table: Table::new(), is_stopped: false, told: 0 }),
+        table: Mutex::new(State { table: Table::new(), is_stopped: false, is_gone: false, told: 0 }),
         news: Notify::new(),
         done: watch::Sender::new(0),
         gone: CancellationToken::new(),
@@ -119,24 +121,23 @@ impl Drop for Standing {
         if !self.is_stopped {
             self.stop();
         }
+        self.handle.shared.table.lock().is_gone = true;
+        self.handle.shared.gone.cancel();
     }
 }
 
-/// Held by the consumer and each settler; the last one that goes ends the stream.
+/// Held by the consumer and each settler.
 struct Handle {
     shared: Arc<Shared>,
     _keep: Keep,
 }
 
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.shared.gone.cancel();
-    }
-}
-
 impl Settler for Handle {
     fn settle(&self, settlements: Vec<(u64, Settle)>) {
         let mut state = self.shared.table.lock();
+        if state.is_gone {
+            return;
+        }
         for (tag, settle) in settlements {
             state.table.settle(tag, settle);
         }
@@ -157,10 +158,8 @@ impl Settler for Handle {
         Box::pin(async {
             let given = self.shared.table.lock().table.given;
             let mut done = self.shared.done.subscribe();
-            tokio::select! {
-                _ = done.wait_for(|done| *done >= given) => {}
-                () = self.shared.gone.cancelled() => {}
-            }
+            // The task says so of everything when it ends.
+            done.wait_for(|done| *done >= given).await.ok();
         })
     }
 }
@@ -170,7 +169,11 @@ impl Shared {
         if self.core.closing.is_cancelled() {
             return Err(PublishError::Closed);
         }
-        let receipt = self.table.lock().table.receipt(tag).map(str::to_owned).ok_or(PublishError::LeaseLost)?;
+        let receipt = {
+            let state = self.table.lock();
+            let receipt = state.table.receipt(tag).filter(|_| !state.is_gone);
+            receipt.map(str::to_owned).ok_or(PublishError::LeaseLost)?
+        };
         let namespace = self.core.namespace.clone();
         let request = g::AckAndPublishRequest { namespace, receipt, publishes: grouped(messages) };
         let since = Instant::now();

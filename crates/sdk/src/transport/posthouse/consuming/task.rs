@@ -33,6 +33,16 @@ pub(super) struct Task {
 
 impl Task {
     pub(super) async fn run(mut self) {
+        self.keep_going().await;
+        let given = {
+            let mut state = self.shared.table.lock();
+            state.is_gone = true;
+            state.table.given
+        };
+        self.shared.done.send_replace(given);
+    }
+
+    async fn keep_going(&mut self) {
         let mut pace = self.shared.core.pace();
         let give_up_at = Instant::now() + self.shared.core.options.connect_timeout;
         loop {
