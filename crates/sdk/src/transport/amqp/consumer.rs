@@ -73,7 +73,7 @@ impl Standing {
             };
             match self.consume(&channel).await {
                 Ok(stream) => {
-                    self.shared.begin(channel.clone());
+                    self.shared.begin(channel.clone(), self.spec.prefetch);
                     self.stream = Some((stream, channel));
                     return Ok(());
                 }
@@ -134,7 +134,8 @@ impl Standing {
 impl Consumer for Standing {
     fn next(&mut self) -> BoxFuture<'_, Result<Option<Vec<Delivery>>, TransportError>> {
         async move {
-            while !self.stopped {
+            // What came before the transport was closed cannot be settled any more.
+            while !self.stopped && !self.link.closed.is_cancelled() {
                 if self.stream.is_none() {
                     match self.attach(None).await {
                         Ok(()) => {}

@@ -21,6 +21,9 @@ const MAX_PRIORITY_LEVELS: u32 = 256;
 /// # Errors
 /// It needs what AMQP has not, or is there and another, or is not allowed.
 pub(super) async fn topology(link: &Link, topology: &Topology) -> Result<(), TransportError> {
+    if link.closing.is_cancelled() {
+        return Err(TransportError::Closed);
+    }
     topology.topics.iter().try_for_each(check_topic)?;
     topology.queues.iter().try_for_each(check_queue)?;
     let deadline = link.deadline();

@@ -34,6 +34,11 @@ pub(super) fn is_conflict(error: &lapin::Error) -> bool {
     reply(error).is_some_and(|(code, _)| code == PRECONDITION_FAILED)
 }
 
+/// It is exclusive, and another connection has it.
+pub(super) fn is_locked(error: &lapin::Error) -> bool {
+    reply(error).is_some_and(|(code, _)| code == RESOURCE_LOCKED)
+}
+
 /// The login or the vhost is refused: another attempt will be refused too.
 pub(super) fn is_refused_login(error: &lapin::Error) -> bool {
     reply(error).is_some_and(|(code, _)| matches!(code, ACCESS_REFUSED | NOT_ALLOWED))

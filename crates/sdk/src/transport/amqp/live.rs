@@ -2,8 +2,12 @@
 //!
 //! Live messages go through the topic exchange `svc.live`. A listener has a queue of its own there, or shares one with its group; an inbox is a
 //! queue that is nobody else's, and answers go straight into it. All of these go away with those who hear.
+//!
+//! An inbox has the same name after a lost connection, so that requests which are not answered yet still can be. Only if the broker
+//! takes long to see that the old connection is lost, and keeps the name for it, the inbox gets another.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt};
@@ -13,7 +17,7 @@ use lapin::{Channel, ExchangeKind};
 use parking_lot::Mutex;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, oneshot};
-use tokio::time::{sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::envelope;
 use super::faults;
@@ -26,6 +30,14 @@ use crate::transport::{Inbox, Listener, TransportError};
 pub(super) const EXCHANGE: &str = "svc.live";
 /// A group's queue goes after so long without listeners, in milliseconds, should it not have gone with the last of them.
 const GROUP_EXPIRES_MS: i64 = 60_000;
+
+/// How long an inbox waits for its old name.
+const NAME_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A name that nobody guesses, and nobody has.
+fn inbox_name() -> String {
+    format!("svc.inbox.{}", uuid::Uuid::new_v4().simple())
+}
 
 /// Makes sure that the exchange is there.
 pub(super) async fn declare_exchange(channel: &Channel) -> lapin::Result<()> {
@@ -58,7 +70,7 @@ impl Ear {
     }
 
     /// Begins to hear; the name of the queue, and what comes into it.
-    async fn open(&self, channel: &Channel) -> lapin::Result<(ShortString, lapin::Consumer)> {
+    async fn open(&self, channel: &Channel, inbox: &str) -> lapin::Result<(ShortString, lapin::Consumer)> {
         let (name, options, arguments) = match self {
             Self::Pattern { shared: Some(name), .. } => {
                 // Durable, since queues that are neither that nor exclusive go out of use with RabbitMQ 4.
@@ -69,9 +81,10 @@ impl Ear {
                 (name.clone(), options, arguments)
             }
             Self::Pattern { shared: None, .. } | Self::Inbox => {
+                let name = if matches!(self, Self::Inbox) { ShortString::from(inbox) } else { ShortString::default() };
                 let options =
                     QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-                (ShortString::default(), options, FieldTable::default())
+                (name, options, FieldTable::default())
             }
         };
         let queue = channel.queue_declare(name, options, arguments).await?.name().clone();
@@ -101,7 +114,7 @@ impl Heard {
     pub(super) async fn start(link: &Arc<Link>, ear: Ear) -> Result<Self, TransportError> {
         let (sender, messages) = broadcast::channel(MAX_HEARD);
         let (ready, started) = oneshot::channel();
-        let queue = Arc::new(Mutex::new(String::new()));
+        let queue = Arc::new(Mutex::new(inbox_name()));
         let deadline = link.deadline();
         if link.closing.is_cancelled() {
             return Err(TransportError::Closed);
@@ -167,9 +180,11 @@ impl Task {
 
     async fn hear(&self, mut ready: Option<oneshot::Sender<Result<(), TransportError>>>) {
         let mut waits = Waits::new(&self.link.options);
+        let mut lost = Instant::now();
         loop {
             let Ok(channel) = self.link.channel().await else { return };
-            match self.ear.open(&channel).await {
+            let name = self.queue.lock().clone();
+            match self.ear.open(&channel, &name).await {
                 Ok((queue, mut stream)) => {
                     queue.as_str().clone_into(&mut self.queue.lock());
                     if let Some(ready) = ready.take() {
@@ -179,6 +194,12 @@ impl Task {
                     while let Some(Ok(delivery)) = stream.next().await {
                         // Nobody hears it if this fails, and then this ends.
                         let _ = self.sender.send(envelope::message(delivery).message);
+                    }
+                    lost = Instant::now();
+                }
+                Err(error) if faults::is_locked(&error) && matches!(self.ear, Ear::Inbox) => {
+                    if lost.elapsed() >= NAME_PATIENCE {
+                        *self.queue.lock() = inbox_name();
                     }
                 }
                 Err(error) if faults::is_of_channel(&error) && ready.is_some() => {

@@ -28,6 +28,7 @@ mod consumer;
 mod declare;
 mod envelope;
 mod faults;
+mod known;
 mod link;
 mod live;
 mod options;
@@ -39,7 +40,6 @@ mod values;
 mod waits;
 
 use std::fmt;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -95,8 +95,7 @@ pub struct Amqp {
     link: Arc<Link>,
     publisher: Publisher,
     waits: waits::Declared,
-    /// The exchange of live messages is there.
-    live_is_declared: AtomicBool,
+    known: known::Known,
     /// What is flushed at the end.
     consumers: Mutex<Vec<Weak<Shared>>>,
 }
@@ -112,7 +111,7 @@ impl Amqp {
             publisher: Publisher::start(&link),
             link,
             waits: waits::Declared::default(),
-            live_is_declared: AtomicBool::new(false),
+            known: known::Known::default(),
             consumers: Mutex::default(),
         })
     }

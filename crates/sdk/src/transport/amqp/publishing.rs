@@ -1,16 +1,14 @@
 //! From a message and its destination to what the [`Publisher`](super::publisher::Publisher) sends, and back.
 
-use std::sync::atomic::Ordering;
-
 use lapin::types::ShortString;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::envelope::{Way, properties, routing_key};
 use super::options::MAX_BODY_BYTES;
 use super::publisher::{Answer, Job};
 use super::values::short;
-use super::waits::{Target, Wait, unreached};
+use super::waits::{Target, Wait};
 use super::{Amqp, NAME, live, now};
 use crate::transport::{Destination, Outgoing, PublishError, Published};
 
@@ -56,10 +54,11 @@ impl Amqp {
             )));
         }
         let wait = wait(outgoing)?;
-        if let Some(wait) = &wait {
-            self.waits.ensure(&self.link, wait, deadline).await?;
-        } else if matches!(to, Destination::Live) {
-            self.ensure_live(deadline).await?;
+        match (to, &wait) {
+            (_, Some(wait)) => self.waits.ensure(&self.link, wait, deadline).await?,
+            (Destination::Topic(topic), None) => self.known.topic(&self.link, topic, deadline).await?,
+            (Destination::Live, None) => self.known.live(&self.link, deadline).await?,
+            (Destination::Queue(_), None) => {}
         }
         let way = match to {
             Destination::Queue(queue) => Way::Queue(queue),
@@ -95,7 +94,11 @@ impl Amqp {
             let is_missing = matches!(answer, Err(PublishError::NotFound(_)));
             match (&outgoing.to, wait) {
                 (_, Some(wait)) if is_missing || answer == Ok(false) => self.waits.forget(&wait),
-                (Destination::Live, None) if is_missing => self.live_is_declared.store(false, Ordering::Relaxed),
+                (Destination::Live, None) if is_missing => self.known.forget(live::EXCHANGE),
+                (Destination::Topic(topic), None) if is_missing => {
+                    self.known.forget(topic);
+                    return Err(PublishError::NotFound(format!("topic {topic:?}")));
+                }
                 (Destination::Queue(queue), None) if answer == Ok(false) => {
                     // The default exchange leads to every queue: there is none of this name.
                     return Err(PublishError::NotFound(format!("queue {queue:?}")));
@@ -108,20 +111,7 @@ impl Amqp {
             }
             begun = self.begin(outgoing, deadline).await;
         }
-        Err(PublishError::Busy("its waiting queue is deleted again and again".into()))
-    }
-
-    async fn ensure_live(&self, deadline: Instant) -> Result<(), PublishError> {
-        while !self.live_is_declared.load(Ordering::Relaxed) {
-            let channel = self.link.channel_by(deadline).await.map_err(|error| unreached(&self.link, error))?;
-            match timeout_at(deadline, live::declare_exchange(&channel)).await {
-                Ok(Ok(())) => self.live_is_declared.store(true, Ordering::Relaxed),
-                Ok(Err(error)) if self.link.again(&error, deadline).await => {}
-                Ok(Err(error)) => return Err(super::faults::publish_error(&error, live::EXCHANGE)),
-                Err(_) => return Err(PublishError::Unconfirmed { waited: self.link.options.confirm_timeout }),
-            }
-        }
-        Ok(())
+        Err(PublishError::Busy("what leads there is deleted again and again".into()))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, join_all, ready};
 use lapin::Channel;
-use lapin::options::{BasicAckOptions, BasicNackOptions};
+use lapin::options::{BasicAckOptions, BasicNackOptions, BasicQosOptions};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -24,14 +24,17 @@ pub(super) struct Acker {
 pub(super) struct Shared {
     state: Mutex<State>,
     work: Notify,
-    /// How much of what was given was worked off.
-    done: watch::Sender<u64>,
+    /// How much of what was given is with the broker, or never will be; known only as far as somebody asked.
+    reached: watch::Sender<u64>,
 }
 
 #[derive(Default)]
 struct State {
     channel: Option<Channel>,
+    prefetch: u16,
     book: Book,
+    /// Somebody waits until it has reached the broker.
+    is_asked: bool,
     given: u64,
     /// In order. Not longer than there are deliveries out: each is settled once.
     waiting: VecDeque<(u64, Verb)>,
@@ -116,9 +119,11 @@ impl Book {
 }
 
 impl Shared {
-    pub(super) fn begin(&self, channel: Channel) {
+    /// Goes on with a new channel.
+    pub(super) fn begin(&self, channel: Channel, prefetch: u16) {
         let mut state = self.state.lock();
         state.book.begin();
+        state.prefetch = prefetch;
         state.channel = Some(channel);
     }
 
@@ -147,17 +152,24 @@ impl Shared {
 
     /// Ready once all that was given is with the broker, or never will be.
     pub(super) async fn flush(&self) {
-        let given = self.state.lock().given;
-        let _ = self.done.subscribe().wait_for(|done| *done >= given).await;
+        let mut reached = self.reached.subscribe();
+        let given = {
+            let mut state = self.state.lock();
+            state.is_asked = true;
+            state.given
+        };
+        self.work.notify_one();
+        let _ = reached.wait_for(|reached| *reached >= given).await;
     }
 
     /// Sends all that waits.
     async fn work_off(&self) {
-        let (channel, frames, given, stale) = {
+        let (channel, frames, given, stale, asked) = {
             let mut state = self.state.lock();
             let state = &mut *state;
             let frames = state.book.settle(state.waiting.drain(..));
-            (state.channel.clone(), frames, state.given, std::mem::take(&mut state.book.stale))
+            let asked = std::mem::take(&mut state.is_asked).then_some(state.prefetch);
+            (state.channel.clone(), frames, state.given, std::mem::take(&mut state.book.stale), asked)
         };
         if stale > 0 {
             tracing::info!(count = stale, "settlements came too late: the messages come again, or have come");
@@ -177,8 +189,15 @@ impl Shared {
                 // The consumer sees that its channel has ended, and the messages come again.
                 tracing::debug!(%error, "settlements did not reach the broker");
             }
+            if let Some(prefetch) = asked {
+                // No answer follows an acknowledgement. One to something that changes nothing tells that those before it were read. If none comes,
+                // the channel has ended, and they never will be.
+                let _ = channel.basic_qos(prefetch, BasicQosOptions::default()).await;
+            }
         }
-        self.done.send_replace(given);
+        if asked.is_some() {
+            self.reached.send_replace(given);
+        }
     }
 }
 
@@ -191,7 +210,7 @@ async fn send(channel: Channel, frame: Frame) -> lapin::Result<()> {
 
 impl Acker {
     pub(super) fn start() -> (Arc<Self>, Arc<Shared>) {
-        let shared = Arc::new(Shared { state: Mutex::default(), work: Notify::new(), done: watch::Sender::new(0) });
+        let shared = Arc::new(Shared { state: Mutex::default(), work: Notify::new(), reached: watch::Sender::new(0) });
         let ends = CancellationToken::new();
         let acker = Arc::new(Self { shared: Arc::clone(&shared), _ends: ends.clone().drop_guard() });
         let task = Arc::clone(&shared);

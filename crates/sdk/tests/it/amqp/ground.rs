@@ -29,6 +29,15 @@ pub(crate) fn broker(variable: &str) -> Option<String> {
     }
 }
 
+/// The command that restarts this broker, and ends when it listens again at the same address, if the environment has one: that is the variable of
+/// the address with `_RESTART` behind it. Other tests must not run at that time.
+#[cfg(feature = "conformance")]
+pub(crate) fn restart_command(url: &str) -> Option<String> {
+    let variables = ["SDK_POSTHOUSE_AMQP_URL", "SDK_RABBITMQ_URL"];
+    let variable = variables.into_iter().find(|variable| std::env::var(variable).is_ok_and(|have| have == url))?;
+    std::env::var(format!("{variable}_RESTART")).ok()
+}
+
 /// A test for each broker.
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => { $(
@@ -143,7 +152,8 @@ impl Wire {
                     if !*state.borrow() {
                         return;
                     }
-                    let mut far = TcpStream::connect(broker).await.unwrap();
+                    // The broker may be starting again.
+                    let Ok(mut far) = TcpStream::connect(broker).await else { return };
                     tokio::select! {
                         _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
                         _ = state.wait_for(|whole| !whole) => {}
@@ -160,6 +170,13 @@ impl Wire {
 
     pub(crate) fn cut(&self) {
         self.whole.send_replace(false);
+    }
+
+    /// Waits until nothing goes through any more.
+    pub(crate) async fn all_ended(&self) {
+        while self.whole.receiver_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub(crate) fn mend(&self) {

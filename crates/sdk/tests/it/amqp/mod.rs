@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+#[cfg(feature = "conformance")]
+mod conformance;
 mod ground;
 mod live;
 mod lost;

@@ -11,6 +11,7 @@ use super::ground::{body, connect, consume, declare, fresh, message, on_both, ta
 on_both!(
     what_leads_nowhere_is_told_of_each_message,
     a_missing_topic_is_told_of_its_messages_alone,
+    a_topic_that_is_deleted_meanwhile_stops_its_messages_alone,
     delayed_messages_come_in_time_and_in_order,
     a_delay_that_cannot_be_is_refused,
 );
@@ -34,21 +35,25 @@ async fn a_missing_topic_is_told_of_its_messages_alone(url: &str) {
     let (topic, queue) = (fresh("topic"), fresh("queue"));
     declare(&amqp, &topic, &queue).await;
     let (no_topic, no_queue) = (fresh("missing-topic"), fresh("missing-queue"));
-    let messages = (0..30).map(|at| match at % 10 {
-        3 => to_topic(&no_topic, message(&at.to_string(), "s")),
-        6 => to_queue(&no_queue, message(&at.to_string(), "s")),
-        _ => to_topic(&topic, message(&at.to_string(), "s")),
-    });
-    let published = amqp.publish(messages.collect()).await;
-    for (at, published) in published.iter().enumerate() {
-        match (at % 10, published) {
-            (3, Err(PublishError::NotFound(what))) => assert!(what.contains(&no_topic), "{what}"),
-            (6, Err(PublishError::NotFound(what))) => assert!(what.contains(&no_queue), "{what}"),
-            (3 | 6, other) => panic!("{at}: {other:?}"),
-            (_, other) => assert_eq!(other.as_ref().unwrap().routed, Some(true), "{at}"),
-        }
-    }
-    // Those that were under way when the channel was closed may have come twice, in order each time.
+    publish_among(&amqp, &topic, &no_topic, &no_queue).await;
+    let mut consumer = consume(&amqp, &queue, 100).await;
+    let came: Vec<_> = take(&mut *consumer, 24).await.iter().map(body).collect();
+    assert_eq!(came, expected().map(|at| at.to_string()).collect::<Vec<_>>());
+}
+
+async fn a_topic_that_is_deleted_meanwhile_stops_its_messages_alone(url: &str) {
+    let amqp = connect(url).await;
+    let (topic, queue, deleted) = (fresh("topic"), fresh("queue"), fresh("deleted"));
+    declare(&amqp, &topic, &queue).await;
+    amqp.declare(&Topology { topics: vec![TopicSpec::new(deleted.as_str())], ..Topology::default() }).await.unwrap();
+    // From now on the transport takes it for granted.
+    let published = amqp.publish(vec![to_topic(&deleted, message("0", "s"))]).await.remove(0);
+    assert_eq!(published.unwrap().routed, Some(false));
+    let other = lapin::Connection::connect(url, lapin::ConnectionProperties::default()).await.unwrap();
+    let channel = other.create_channel().await.unwrap();
+    channel.exchange_delete(deleted.as_str().into(), lapin::options::ExchangeDeleteOptions::default()).await.unwrap();
+    publish_among(&amqp, &topic, &deleted, &fresh("missing-queue")).await;
+    // Those that were under way when the broker closed the channel may have come twice, in order each time.
     let mut consumer = consume(&amqp, &queue, 100).await;
     let mut came: Vec<u32> = Vec::new();
     while came.last() != Some(&29) {
@@ -56,7 +61,29 @@ async fn a_missing_topic_is_told_of_its_messages_alone(url: &str) {
     }
     came.sort_unstable();
     came.dedup();
-    assert_eq!(came, (0..30).filter(|at| !matches!(at % 10, 3 | 6)).collect::<Vec<_>>());
+    assert_eq!(came, expected().collect::<Vec<_>>());
+}
+
+/// Those of [`publish_among`] that lead somewhere.
+fn expected() -> impl Iterator<Item = u32> {
+    (0..30).filter(|at| !matches!(at % 10, 3 | 6))
+}
+
+async fn publish_among(amqp: &dyn Transport, topic: &str, no_topic: &str, no_queue: &str) {
+    let messages = (0..30).map(|at| match at % 10 {
+        3 => to_topic(no_topic, message(&at.to_string(), "s")),
+        6 => to_queue(no_queue, message(&at.to_string(), "s")),
+        _ => to_topic(topic, message(&at.to_string(), "s")),
+    });
+    let published = amqp.publish(messages.collect()).await;
+    for (at, published) in published.iter().enumerate() {
+        match (at % 10, published) {
+            (3, Err(PublishError::NotFound(what))) => assert!(what.contains(no_topic), "{what}"),
+            (6, Err(PublishError::NotFound(what))) => assert!(what.contains(no_queue), "{what}"),
+            (3 | 6, other) => panic!("{at}: {other:?}"),
+            (_, other) => assert_eq!(other.as_ref().unwrap().routed, Some(true), "{at}"),
+        }
+    }
 }
 
 async fn delayed_messages_come_in_time_and_in_order(url: &str) {
