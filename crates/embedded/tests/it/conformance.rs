@@ -6,6 +6,8 @@ use std::time::Duration;
 use embedded::Embedded;
 use futures_util::FutureExt;
 use sdk::conformance::{Options, Outcome, Report, run};
+use sdk::testkit::{Faulty, Plan};
+use sdk::transport::amqp::{Amqp, AmqpOptions};
 use sdk::transport::posthouse::{Posthouse, PosthouseOptions};
 
 /// Restarts this broker, and moves its clock if it is one that is moved by hand.
@@ -51,4 +53,20 @@ async fn posthouse_over_a_socket_on_a_disk() {
     let transport = Arc::new(Posthouse::connect(&url, PosthouseOptions::default()).await.unwrap());
     let capabilities = sdk::transport::Transport::capabilities(&*transport).clone();
     assert_complete(&run(transport, options(&broker, false)).await, &capabilities);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn amqp_to_posthouse() {
+    let data = tempfile::tempdir().unwrap();
+    let broker = Arc::new(Embedded::builder().data(data.path()).listen_amqp().start().await.unwrap());
+    let url = broker.amqp_url().unwrap();
+    let transport = Arc::new(Amqp::connect(&url, AmqpOptions::default()).await.unwrap());
+    run(transport, options(&broker, false)).await.assert_passed();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transport_with_a_plan_of_no_faults() {
+    let broker = Arc::new(Embedded::builder().manual_clock().start().await.unwrap());
+    let faulty = Faulty::new(broker.transport(), Plan::none());
+    run(faulty, options(&broker, true)).await.assert_passed();
 }
