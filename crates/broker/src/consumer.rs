@@ -10,7 +10,7 @@ use types::Now;
 use types::limits::MAX_LEASE;
 
 use crate::access::Action;
-use crate::errors::{ConsumeError, SettleError};
+use crate::errors::{ConsumeError, SettleError, StorageError};
 use crate::queue::{ConsumerId, ConsumerRules, Credit, Delivery, Settle};
 use crate::queues::{PolledWait, QueueOwner, WaitSlot, Waiter};
 use crate::receipt::Receipt;
@@ -96,7 +96,7 @@ impl Consumer {
     /// is taken by a call that is dropped.
     ///
     /// # Errors
-    /// [`ConsumeError::Deleted`] once the queue is gone.
+    /// [`ConsumeError::Deleted`] once the queue is gone; [`StorageError::Unavailable`] once the broker stops.
     pub async fn next(&mut self, credit: Credit) -> Result<Vec<Delivered>, ConsumeError> {
         loop {
             let (taken, slot, _) = self.take(credit, true)?;
@@ -192,8 +192,12 @@ impl Consumer {
 
     /// What is there, a slot to wait in if nothing is, and whether the log is to be looked at further first.
     fn take(&self, credit: Credit, wait: bool) -> Result<Taken, ConsumeError> {
-        if self.queue.is_deleted() || self.session.shared().is_closed() {
+        if self.queue.is_deleted() {
             return Err(ConsumeError::Deleted(self.queue.name.to_string()));
+        }
+        if self.session.shared().is_closed() {
+            // The queue is there when the broker is again: whoever was told otherwise would not come back.
+            return Err(StorageError::Unavailable("the broker is stopping".to_owned()).into());
         }
         // The user may have lost the permission, or gone, since.
         self.session.may(Action::Read, "queue", &self.queue.name)?;

@@ -35,7 +35,7 @@ impl Taker {
             }
             let came = || {
                 let last = bodies(taken.get(taken.len().saturating_sub(SHOWN)..).unwrap_or_default());
-                format!("expected {count} deliveries, and {} came, the last ones {last:?},", taken.len())
+                format!("expected {count} deliveries, and {} came (the last: {last:?})", taken.len())
             };
             match tokio::time::timeout(self.patience, self.consumer.next()).await {
                 Err(_) => return Err(Failure(format!("{} within {:?}", came(), self.patience))),

@@ -2,7 +2,7 @@
 
 use super::{CORE, cases};
 use crate::conformance::ground::{Ground, Proof, check, message, same, to_queue};
-use crate::transport::{Connection, Consume, PublishError, Topology, TransportError};
+use crate::transport::{Connection, Consume, PublishError, QueueSpec, Topology, TransportError};
 
 cases! {
     CORE => a_closed_transport_says_so,
@@ -35,7 +35,8 @@ async fn a_closed_transport_says_so(ground: &Ground<'_>) -> Proof {
     let answers = ground.publish_each(vec![to_queue(&queue, message("", "2"))]).await?;
     same("a publish", answers.into_iter().map(|answer| answer.map(drop)).collect(), vec![Err(PublishError::Closed)])?;
     let closed = Err(TransportError::Closed);
-    same("a declaration", ground.soon("an answer", transport.declare(&Topology::default())).await?, closed.clone())?;
+    let topology = Topology { queues: vec![QueueSpec::new(&queue)], ..Topology::default() };
+    same("a declaration", ground.soon("an answer", transport.declare(&topology)).await?, closed.clone())?;
     let consume = Consume { queue: queue.clone(), name: "late".to_owned(), credit: 1, lease: None };
     same("a consumer", ground.soon("an answer", transport.consume(consume)).await?.map(drop), closed)?;
     let length = ground.soon("an answer", transport.queue_len(&queue)).await?;
