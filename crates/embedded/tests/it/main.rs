@@ -1,6 +1,7 @@
 //! The transport of Posthouse, over the broker in this process and over a socket to it.
 
 mod asking;
+mod killed;
 mod kit;
 mod lost_answers;
 mod queues;
