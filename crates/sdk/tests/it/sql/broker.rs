@@ -21,6 +21,9 @@ use super::db::DEADLINE;
 
 type Rule = Box<dyn FnMut(&Outgoing) -> Result<(), PublishError> + Send>;
 
+/// A real broker, and what is called once it has confirmed.
+type Behind = (Arc<dyn Transport>, fn());
+
 /// A broker that only publishes are sent to.
 pub(crate) struct Broker {
     taken: watch::Sender<Vec<Outgoing>>,
@@ -30,7 +33,7 @@ pub(crate) struct Broker {
     /// How many messages came at a time.
     calls: Mutex<Vec<usize>>,
     /// The real broker behind it, if there is one, and what is called between its confirmations and the relay.
-    behind: Option<(Arc<dyn Transport>, fn())>,
+    behind: Option<Behind>,
     capabilities: Capabilities,
     connection: watch::Sender<Connection>,
 }
@@ -46,7 +49,7 @@ impl Broker {
         Arc::new(Self::made(Some((broker, confirmed))))
     }
 
-    fn made(behind: Option<(Arc<dyn Transport>, fn())>) -> Self {
+    fn made(behind: Option<Behind>) -> Self {
         Self {
             behind,
             taken: watch::Sender::new(Vec::new()),
