@@ -2,6 +2,7 @@
 
 mod asking;
 mod conformance;
+mod killed;
 mod kit;
 mod lost_answers;
 mod queues;

@@ -21,6 +21,8 @@ pub struct Events<'a, DB: Backend> {
 /// An event to append.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewEvent {
+    /// What tells it from all others: the id of the message that announces it.
+    pub id: String,
     /// The name of its type: `order.created`.
     pub event_type: String,
     /// The version of its type.
@@ -83,7 +85,8 @@ pub enum AppendError {
 }
 
 const COLUMNS: &str =
-    "SELECT position, stream, version, recorded_ms, event_type, event_version, content_type, headers, body
+    "SELECT position, stream, version, recorded_ms, event_id, event_type, event_version, content_type,
+    headers, body
     FROM svc_events";
 
 impl<DB: Backend> Events<'_, DB> {
@@ -101,8 +104,8 @@ impl<DB: Backend> Events<'_, DB> {
         events: &[NewEvent],
     ) -> Result<u64, AppendError> {
         const SQL: &str = "INSERT INTO svc_events
-            (stream, version, event_type, event_version, content_type, headers, body, recorded_ms)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (stream, version) DO NOTHING";
+            (stream, version, event_id, event_type, event_version, content_type, headers, body, recorded_ms)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (stream, version) DO NOTHING";
         const DOING: &str = "appending events";
         tx.lock(DOING, APPEND_LOCK).await?;
         let mut version = self.version(tx, stream).await?;
@@ -116,6 +119,7 @@ impl<DB: Backend> Events<'_, DB> {
             let args = vec![
                 stream.into(),
                 int(version).into(),
+                event.id.as_str().into(),
                 event.event_type.as_str().into(),
                 i64::from(event.event_version).into(),
                 event.content_type.as_str().into(),
@@ -158,6 +162,16 @@ impl<DB: Backend> Events<'_, DB> {
         tx.fetch("reading a stream", made(sql), args).await?.iter().map(stored_event).collect()
     }
 
+    /// As [`read`](Self::read), outside of any transaction.
+    ///
+    /// # Errors
+    /// [`SqlError`].
+    pub async fn read_alone(&self, stream: &str, after: u64, max: u32) -> Result<Vec<StoredEvent>, SqlError> {
+        let sql = format!("{COLUMNS} WHERE stream = $1 AND version > $2 ORDER BY version LIMIT $3");
+        let args = vec![stream.into(), int(after).into(), i64::from(max.min(MAX_PAGE)).into()];
+        self.store.fetch("reading a stream", made(sql), args).await?.iter().map(stored_event).collect()
+    }
+
     /// Events of all streams that come after this position (0 is the beginning), in the order in which they were committed; `max` up to
     /// [`MAX_PAGE`].
     ///
@@ -191,13 +205,23 @@ impl<DB: Backend> Events<'_, DB> {
         Ok(())
     }
 
-    /// The snapshot of a stream.
+    /// Keeps a snapshot of a stream, whatever was there before.
+    ///
+    /// # Errors
+    /// [`SqlError::Database`].
+    pub async fn replace_snapshot(&self, tx: &mut Tx<DB>, stream: &str, snapshot: &Snapshot) -> Result<(), SqlError> {
+        const SQL: &str = "DELETE FROM svc_snapshots WHERE stream = $1";
+        tx.execute("saving a snapshot", SQL, vec![stream.into()]).await?;
+        self.save_snapshot(tx, stream, snapshot).await
+    }
+
+    /// The snapshot of a stream, which needs no transaction: what it has is in the stream for good.
     ///
     /// # Errors
     /// [`SqlError`].
-    pub async fn snapshot(&self, tx: &mut Tx<DB>, stream: &str) -> Result<Option<Snapshot>, SqlError> {
+    pub async fn snapshot(&self, stream: &str) -> Result<Option<Snapshot>, SqlError> {
         const SQL: &str = "SELECT version, state_version, content_type, body FROM svc_snapshots WHERE stream = $1";
-        let rows = tx.fetch("loading a snapshot", SQL, vec![stream.into()]).await?;
+        let rows = self.store.fetch("loading a snapshot", SQL, vec![stream.into()]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         Ok(Some(Snapshot {
             version: uint(row.int(0)?),
@@ -215,12 +239,13 @@ fn stored_event<DB: Backend>(row: &Row<DB>) -> Result<StoredEvent, SqlError> {
         version: uint(row.int(2)?),
         recorded: Timestamp(row.int(3)?),
         event: NewEvent {
-            event_type: row.text(4)?,
-            event_version: u32::try_from(row.int(5)?).unwrap_or(0),
-            content_type: row.text(6)?,
-            headers: envelope::headers_from(&row.text(7)?)
+            id: row.text(4)?,
+            event_type: row.text(5)?,
+            event_version: u32::try_from(row.int(6)?).unwrap_or(0),
+            content_type: row.text(7)?,
+            headers: envelope::headers_from(&row.text(8)?)
                 .map_err(|why| SqlError::Unreadable { table: "svc_events", why })?,
-            body: row.blob(8)?,
+            body: row.blob(9)?,
         },
     })
 }

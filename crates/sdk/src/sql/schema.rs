@@ -66,6 +66,7 @@ const STEPS: [&[&str]; 1] = [&[
         position {serial},
         stream TEXT NOT NULL,
         version BIGINT NOT NULL,
+        event_id TEXT NOT NULL,
         event_type TEXT NOT NULL,
         event_version BIGINT NOT NULL,
         content_type TEXT NOT NULL,

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use sdk::event_sourcing::{AppendError as LogAppendError, EventLog};
+use sdk::headers;
 use sdk::sql::{AppendError, NewEvent, Snapshot, Store};
 use types::Value;
 
@@ -14,10 +16,12 @@ on_both!(
     of_many_writers_of_a_version_one_appends,
     whoever_reads_all_misses_none_that_is_committed_late,
     a_snapshot_is_replaced_by_a_newer_one,
+    aggregates_are_kept_in_it,
 );
 
 fn event(name: &str) -> NewEvent {
     NewEvent {
+        id: format!("id of {name}"),
         event_type: name.to_owned(),
         event_version: 2,
         content_type: "application/json".to_owned(),
@@ -130,12 +134,43 @@ async fn a_snapshot_is_replaced_by_a_newer_one<DB: Db>(place: Place<DB>) {
         content_type: "application/json".to_owned(),
         body: version.to_string().into_bytes(),
     };
-    let mut tx = store.begin().await.unwrap();
-    assert_eq!(store.events().snapshot(&mut tx, "o-1").await.unwrap(), None);
+    assert_eq!(store.events().snapshot("o-1").await.unwrap(), None);
     // An older one that comes late replaces nothing; one of another type does.
     for (saved, kept) in [((5, 1), (5, 1)), ((9, 1), (9, 1)), ((7, 1), (9, 1)), ((8, 2), (8, 2))] {
+        let mut tx = store.begin().await.unwrap();
         store.events().save_snapshot(&mut tx, "o-1", &snapshot(saved.0, saved.1)).await.unwrap();
-        let found = store.events().snapshot(&mut tx, "o-1").await.unwrap();
+        tx.commit().await.unwrap();
+        let found = store.events().snapshot("o-1").await.unwrap();
         assert_eq!(found, Some(snapshot(kept.0, kept.1)));
+    }
+}
+
+async fn aggregates_are_kept_in_it<DB: Db>(place: Place<DB>) {
+    let log = place.store().await.event_log();
+    let event = |number: u64| {
+        let mut event = sdk::Envelope::new("account.changed", number.to_string());
+        event.id = Some(types::MessageId::Text(format!("e-{number}").into()));
+        event.content_type = Some("application/json".into());
+        headers::set_value(&mut event, headers::VERSION, Value::int(3));
+        event
+    };
+    assert_eq!(log.append("a-1", None, vec![event(1), event(2)]).await.unwrap(), 2);
+    assert!(matches!(log.append("a-1", None, vec![event(9)]).await, Err(LogAppendError::Conflict)));
+    assert!(matches!(log.append("a-1", Some(3), vec![event(9)]).await, Err(LogAppendError::Conflict)));
+    assert_eq!(log.append("a-1", Some(2), (3..=1200).map(event).collect()).await.unwrap(), 1200);
+    let all = log.read("a-1", None, 5000).await.unwrap();
+    assert_eq!(all.len(), 1200);
+    let (version, last) = &log.read("a-1", Some(1199), 10).await.unwrap()[0];
+    assert_eq!(*version, 1200);
+    let mut whole = event(1200);
+    whole.key = Some("a-1".into());
+    whole.timestamp = last.timestamp;
+    assert_eq!(*last, whole);
+    assert_eq!(log.read("a-1", Some(3), 2).await.unwrap()[..], all[3..5]);
+
+    assert_eq!(log.snapshot("a-1").await.unwrap(), None);
+    for snapshot in ["first", "second"] {
+        log.keep_snapshot("a-1", snapshot.into()).await.unwrap();
+        assert_eq!(log.snapshot("a-1").await.unwrap(), Some(snapshot.into()));
     }
 }

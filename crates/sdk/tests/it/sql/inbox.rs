@@ -121,7 +121,11 @@ async fn what_is_older_than_the_window_is_forgotten<DB: Db>(place: Place<DB>) {
     };
     // More than one statement of the cleanup takes.
     for number in 0..1100 {
-        run_alone(&store, &format!("INSERT INTO svc_inbox VALUES ('old', '{number}', 0)")).await;
+        run_alone(
+            &store,
+            &format!("INSERT INTO svc_inbox (consumer, message_id, seen_ms) VALUES ('old', '{number}', 0)"),
+        )
+        .await;
     }
     assert!(see("m-1").await);
     clock.advance(Duration::from_secs(1800));

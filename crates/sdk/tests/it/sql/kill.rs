@@ -5,9 +5,8 @@
 //! to be killed, so that nothing depends on luck. What it takes from and publishes to is a directory: a message is a file there, an
 //! acknowledgement deletes it, a publish appends a line.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use sdk::transport::{Destination, Outgoing};
 use super::broker::{Broker, Running, body};
 use super::db::{Db, Place, eventually, number, run, run_alone};
 use super::on_both;
+use super::program::{Program, reached};
 
 on_both!(killed_between_any_two_steps_it_comes_out_right);
 
@@ -54,7 +54,7 @@ const KIND: &str = "SDK_KILL_KIND";
 const ADDRESS: &str = "SDK_KILL_ADDRESS";
 const DIRECTORY: &str = "SDK_KILL_DIRECTORY";
 const ORDER: &str = "SDK_KILL_ORDER";
-const AT: &str = "SDK_KILL_AT";
+const PROGRAM: &str = "sql::kill::program";
 
 async fn killed_between_any_two_steps_it_comes_out_right<DB: Db>(place: Place<DB>) {
     let store = place.store().await;
@@ -64,7 +64,11 @@ async fn killed_between_any_two_steps_it_comes_out_right<DB: Db>(place: Place<DB
             let directory = tempfile::tempdir().unwrap();
             let id = format!("{order}-{step}");
             std::fs::write(directory.path().join("message"), &id).unwrap();
-            let start = |at| Program::start::<DB>(&place.address, directory.path(), order, at);
+            let start = |at| {
+                let directory = directory.path().to_str().unwrap();
+                let world = [(KIND, DB::KIND), (ADDRESS, &*place.address), (DIRECTORY, directory), (ORDER, order)];
+                Program::start(PROGRAM, &world, at)
+            };
             start(Some(step)).kill_at(step);
             // Again at the same step, which some reach a second time and others not, and then to the end.
             start(Some(step)).kill_at_or_end(step);
@@ -91,63 +95,6 @@ fn published(directory: &Path) -> Vec<(String, String)> {
     text.lines().map(|line| line.split_once(' ').unwrap()).map(|(id, body)| (id.to_owned(), body.to_owned())).collect()
 }
 
-/// A program that runs.
-struct Program {
-    child: std::process::Child,
-    output: BufReader<std::process::ChildStdout>,
-}
-
-impl Program {
-    fn start<DB: Db>(address: &str, directory: &Path, order: &str, at: Option<&str>) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "sql::kill::program", "--ignored", "--nocapture"]);
-        command.env(KIND, DB::KIND).env(ADDRESS, address).env(DIRECTORY, directory).env(ORDER, order);
-        if let Some(at) = at {
-            command.env(AT, at);
-        }
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        Self { child, output }
-    }
-
-    /// Reads on until it stands still at this step (true) or has ended (false).
-    fn reaches(&mut self, step: &str) -> bool {
-        let wanted = format!("standing still at {step};");
-        let mut line = String::new();
-        while self.output.read_line(&mut line).unwrap() > 0 {
-            if line.contains(&wanted) {
-                return true;
-            }
-            line.clear();
-        }
-        false
-    }
-
-    fn kill_at(mut self, step: &str) {
-        assert!(self.reaches(step), "it never came to {step:?}: {:?}", self.child.wait());
-        self.killed();
-    }
-
-    fn kill_at_or_end(mut self, step: &str) {
-        match self.reaches(step) {
-            true => self.killed(),
-            false => assert!(self.child.wait().unwrap().success()),
-        }
-    }
-
-    /// SIGKILL: nothing in the program runs after it.
-    fn killed(mut self) {
-        use std::os::unix::process::ExitStatusExt;
-        self.child.kill().unwrap();
-        assert_eq!(self.child.wait().unwrap().signal(), Some(9));
-    }
-
-    fn end(mut self) {
-        assert!(!self.reaches("no step"));
-        assert!(self.child.wait().unwrap().success());
-    }
-}
-
 /// The program. Not a test of its own.
 #[test]
 #[ignore = "the program that the test above starts and kills"]
@@ -157,18 +104,6 @@ fn program() {
     match kind.as_str() {
         "sqlite" => runtime.block_on(serve::<sqlx::Sqlite>()),
         _ => runtime.block_on(serve::<sqlx::Postgres>()),
-    }
-}
-
-/// Stands still here for ever, if this is where it is to be killed.
-fn reached(step: &str) {
-    if std::env::var(AT).is_ok_and(|at| at == step) {
-        let mut output = std::io::stdout();
-        writeln!(output, "standing still at {step};").unwrap();
-        output.flush().unwrap();
-        loop {
-            std::thread::park();
-        }
     }
 }
 

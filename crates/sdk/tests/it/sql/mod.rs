@@ -7,6 +7,7 @@ mod inbox;
 mod kill;
 mod outbox;
 mod postgres;
+mod program;
 mod relay;
 mod rows;
 
