@@ -181,8 +181,8 @@ async fn a_tag_that_is_settled_twice_does_no_harm(ground: &Ground<'_>) -> Proof 
     ground.put(&queue, &["1", "2", "3"]).await?;
     let mut taker = ground.consumer(&queue, 1).await?;
     let first = taker.one_with("1").await?;
-    taker.ack(&[first.clone()]);
-    taker.ack(&[first.clone()]);
+    taker.ack(std::slice::from_ref(&first));
+    taker.ack(std::slice::from_ref(&first));
     let second = taker.one_with("2").await?;
     taker.settle(&first, Settle::Release);
     taker.ack(&[second]);
