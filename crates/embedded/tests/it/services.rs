@@ -63,7 +63,12 @@ async fn flaky(
 async fn an_unknown_error_is_tried_again_after_an_hour_that_takes_no_time() {
     let (broker, transport) = manual().await;
     let (attempts, mut told) = mpsc::unbounded_channel();
-    let retry = RetrySpec { initial: Duration::from_secs(3600), cap: Duration::from_secs(3600), jitter: false, ..RetrySpec::default() };
+    let retry = RetrySpec {
+        initial: Duration::from_secs(3600),
+        cap: Duration::from_secs(3600),
+        jitter: false,
+        ..RetrySpec::default()
+    };
     let service = Service::new("payment")
         .state(Flaky { failures: 1, attempts })
         .with(Subscription::new(flaky).retry(retry))

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::backend::Backend;
+use super::relay::{Relay, RelayOptions};
 use super::store::{Store, Tx};
 use crate::extract::FromContext;
 use crate::reaction::Reaction;
 use crate::runtime::HandlerFn;
-use crate::service::{Responder, Subscription};
+use crate::service::{Responder, Service, Subscription};
 use crate::{Context, Error, telemetry};
 
 /// Where a handler's transaction waits for the handler, and afterwards for its end.
@@ -81,7 +82,7 @@ impl<DB: Backend, S: Sync> FromContext<S> for Transactional<DB> {
 impl<S: Clone + Send + Sync + 'static> Subscription<S> {
     /// Handles each message once, however often it comes: its id, the handler's work by [`Transactional`], and what the handler returns
     /// or emits are one transaction of the service's own database. A message that was handled is acknowledged and passed over. What is published leaves
-    /// by the outbox, so run a [`Relay`](super::Relay).
+    /// by the outbox, so give the service its [relay](crate::Service::outbox).
     ///
     /// What the handler does elsewhere (another database, a call) is not part of it. With SQLite one handler has the database at a time.
     #[must_use]
@@ -101,6 +102,22 @@ impl<S: Clone + Send + Sync + 'static> Responder<S> {
         let (bind, store) = (self.bind, store.clone());
         self.bind = Box::new(move |state| once(bind(state), store));
         self
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Service<S> {
+    /// Has the service bring what is in this database's outbox to the broker, and forget in time what its inbox need not know any more: the tasks
+    /// [`Relay::run`] and [`Store::maintain`].
+    #[must_use]
+    pub fn outbox<DB: Backend>(self, store: &Store<DB>) -> Self {
+        let (relayed, kept) = (store.clone(), store.clone());
+        self.task("outbox relay", move |_, client, stop| async move {
+            let transport = Arc::clone(client.transport());
+            if let Err(error) = Relay::run(relayed, transport, RelayOptions::default(), stop).await {
+                tracing::error!(%error, "the outbox is not relayed any more");
+            }
+        })
+        .task("inbox maintenance", move |_, _, stop| async move { kept.maintain(stop).await })
     }
 }
 
