@@ -10,6 +10,7 @@ mod echo;
 mod jetstream;
 mod measure;
 mod redis_streams;
+mod sdk;
 
 use clap::{Parser, Subcommand};
 
@@ -42,6 +43,8 @@ enum Command {
     AmqpFill(amqp::Fill),
     /// Send the same bytes as those through a relay that looks at none.
     AmqpRelay(amqp::Relay),
+    /// Take and acknowledge messages by the SDK, or by a loop written by hand on the transport's client.
+    SdkConsume(sdk::Consume),
     /// Append to the log without a broker above it, from many appenders that each wait for the disk.
     Appenders(appenders::Appenders),
 }
@@ -58,6 +61,7 @@ fn main() -> anyhow::Result<()> {
         Command::AmqpRequest(request) => amqp::request(request)?,
         Command::AmqpFill(fill) => amqp::fill(fill)?,
         Command::AmqpRelay(relay) => amqp::relay(relay)?,
+        Command::SdkConsume(consume) => sdk::consume(consume)?,
         Command::Appenders(appenders) => appenders::run(appenders)?,
     };
     println!("{}", serde_json::to_string(&report)?);

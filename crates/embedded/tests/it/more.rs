@@ -148,7 +148,12 @@ async fn a_service_is_ready_while_it_has_all_it_needs() {
     let there = Arc::clone(&database);
     let service = Service::new("s").check("database", move || std::future::ready(there.lock().clone()));
     let running = service.start(Arc::clone(&transport)).await.unwrap();
-    assert!(running.health().is_ready().await);
+    soon(async {
+        while !running.health().is_ready().await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
     *database.lock() = Err("connection refused".to_owned());
     assert_eq!(running.health().problems().await, ["database: connection refused"]);
     *database.lock() = Ok(());

@@ -33,7 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Nothing imports it but the targets below `fuzz/`: it feeds foreign bytes to whatever reads them, as if they came over a connection.
     ("fuzz", &["api", "broker", "log", "net", "protocol-*", "types", "testkit"]),
     // Drives the peers that `cargo xtask bench` compares with; not part of what is shipped.
-    ("bench", &["broker", "log", "api", "types"]),
+    ("bench", &["broker", "log", "api", "sdk", "types"]),
     ("xtask", &[]),
 ];
 
