@@ -60,7 +60,6 @@ pub struct Place {
 impl Context {
     /// Begins a context by hand, for a unit test of a handler. It has no broker: what the handler returns or [emits](Self::emit) can be looked at, and
     /// what it asks of [`Context::client`] is refused, unless [`ContextBuilder::client`] gives one.
-    #[must_use]
     pub fn of(envelope: Envelope) -> ContextBuilder {
         ContextBuilder {
             envelope,

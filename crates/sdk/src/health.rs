@@ -55,7 +55,6 @@ impl Health {
     /// Answers to be merged into a service's own HTTP server: `GET /livez` is 200 for as long as the process answers, `GET /readyz` is 200 while the service can
     /// work and 503 with the reasons, a line each, otherwise.
     #[cfg(feature = "http")]
-    #[must_use]
     pub fn router(&self) -> axum::Router {
         use axum::http::StatusCode;
         use axum::routing::get;
@@ -75,7 +74,8 @@ impl Health {
         axum::Router::new().route("/livez", get(|| async { "alive\n" })).route("/readyz", get(ready))
     }
 
-    /// Serves [`router`](Self::router) at this address until the service has stopped, for a service without an HTTP server of its own.
+    /// Serves [`router`](Self::router) at this address, for a service without an HTTP server of its own; the address that was bound. It answers until the
+    /// process ends, since whoever looks wants to hear that the service is stopping.
     ///
     /// # Errors
     /// If the address cannot be bound.
@@ -83,13 +83,11 @@ impl Health {
     pub async fn serve(&self, address: std::net::SocketAddr) -> std::io::Result<std::net::SocketAddr> {
         let listener = tokio::net::TcpListener::bind(address).await?;
         let bound = listener.local_addr()?;
-        let (router, stop) = (self.router(), self.stop.clone());
-        // It answers until the process ends, since whoever looks wants to hear that it is stopping.
+        let router = self.router();
         tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::warn!(%error, "the health endpoints are gone");
             }
-            drop(stop);
         });
         Ok(bound)
     }

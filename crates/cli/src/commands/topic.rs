@@ -242,7 +242,8 @@ pub(crate) async fn run(client: Client, action: Action) -> Result<(), Failure> {
 async fn records(client: &Client, get: Get) -> Result<(), Failure> {
     let records = if get.all {
         let url = client.within(&["topics", &get.name, "keys", &get.key, "messages"]);
-        let found: Records = client.get(with_query(url, &api::KeyQuery { base64: None, max: get.max, from: None })?).await?;
+        let found: Records =
+            client.get(with_query(url, &api::KeyQuery { base64: None, max: get.max, from: None })?).await?;
         found.records
     } else {
         vec![client.get::<Record>(client.within(&["topics", &get.name, "keys", &get.key])).await?]

@@ -108,13 +108,11 @@ impl Client {
 
     /// Asks a question and waits for the answer: `client.request(&call).within(limit).await`. Without a limit it waits
     /// [`Asking::DEFAULT_LIMIT`]. Dropping it tells whoever works on the answer that nobody waits any more.
-    #[must_use]
     pub fn request<'a, C: Call>(&'a self, call: &'a C) -> Asking<'a, C> {
         Asking::new(self, call)
     }
 
     /// Asks a question of all who answer it, and collects what they say: `client.gather(&call).at_most(3).within(limit).await`.
-    #[must_use]
     pub fn gather<'a, C: Call>(&'a self, call: &'a C) -> Gathering<'a, C> {
         Gathering::new(self, call)
     }

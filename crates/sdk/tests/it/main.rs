@@ -1,6 +1,6 @@
 //! The SDK against real databases and brokers.
 
 #[cfg(feature = "amqp")]
-mod amqp;
+mod brokers;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod sql;
