@@ -1,6 +1,9 @@
 //! The transport of Posthouse, over the broker in this process and over a socket to it.
 
-#![allow(clippy::disallowed_methods, reason = "tests hear of what handlers do over channels that never fill, and wait for real sockets")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests hear of what handlers do over channels that never fill, and wait for real sockets"
+)]
 
 mod asking;
 mod conformance;

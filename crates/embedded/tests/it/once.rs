@@ -7,7 +7,9 @@ use std::time::Duration;
 use sdk::sql::{Store, Transactional};
 use sdk::testkit::chaos;
 use sdk::transport::Transport;
-use sdk::{Answer, Client, Error, Event, Publishing, Request, Responder, Running, Service, State, Subscription};
+use sdk::{
+    Answer, Client, Error, Event, Publishing, Replay, Request, Responder, Running, Service, State, Subscription,
+};
 use sqlx::{Row, Sqlite};
 
 use crate::kit::{manual, soon};
@@ -160,4 +162,40 @@ async fn a_question_that_is_asked_again_gets_the_same_answer_and_is_worked_on_on
         assert_eq!(level.left, u32::from(key == "b"), "{key}");
     }
     assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_projection_with_its_checkpoint_in_the_database_counts_each_record_once() {
+    async fn project(mut tx: Transactional<Sqlite>, Event(order): Event<OrderCreated>) -> Result<(), Error> {
+        let sql = "INSERT INTO reservations (order_id, quantity) VALUES ($1, $2)";
+        sqlx::query(sql).bind(&order.order_id).bind(i64::from(order.quantity)).execute(tx.connection()).await?;
+        Ok(())
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let store = database(&directory).await;
+    let (_broker, transport) = manual().await;
+    let start = || {
+        let replay = Replay::new("report", "orders").on(project).checkpoint_in(&store);
+        Service::new("analytics").replay(replay).start(Arc::clone(&transport))
+    };
+    // Two instances read the same log.
+    let (first, second) = (start().await.unwrap(), start().await.unwrap());
+    let client = Client::new(Arc::clone(&transport));
+    let until = async |count: i64| {
+        while reservations(&store).await < count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    for publishing in orders(10) {
+        client.send(publishing).await.unwrap();
+    }
+    soon(until(10)).await;
+    first.stop().await;
+    second.stop().await;
+    client.publish(&OrderCreated::new("last", 1)).await.unwrap();
+    let third = start().await.unwrap();
+    soon(until(11)).await;
+    third.stop().await;
+    assert_eq!(reservations(&store).await, 11);
+    assert_eq!(store.checkpoints().load("report/1").await.unwrap().len(), 1);
 }

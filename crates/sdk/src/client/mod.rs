@@ -14,10 +14,10 @@ pub use self::asking::{Asking, Gathering, RequestError};
 pub(crate) use self::asking::{CANCEL_SUBJECT, question_subject};
 pub use self::publishing::Publishing;
 use crate::contract::{Call, EncodeError, Message};
-use crate::headers;
 use crate::telemetry::{Providers, Telemetry};
 use crate::transport::nowhere::Nowhere;
-use crate::transport::{PublishError, Published, Transport};
+use crate::transport::{PublishError, Published, Transport, TransportError, dead_letter_queue};
+use crate::{Envelope, headers};
 
 /// Publishes messages and asks questions over a transport. Cheap to clone; every clone shares the connection.
 #[derive(Clone)]
@@ -115,6 +115,23 @@ impl Client {
     /// Asks a question of all who answer it, and collects what they say: `client.gather(&call).at_most(3).within(limit).await`.
     pub fn gather<'a, C: Call>(&'a self, call: &'a C) -> Gathering<'a, C> {
         Gathering::new(self, call)
+    }
+
+    /// Looks at the dead letters of a queue, at most `max`, without taking them: each with the reason in its headers. Needs
+    /// [`browse`](crate::transport::Capabilities::browse).
+    ///
+    /// # Errors
+    /// See [`TransportError`].
+    pub async fn dead_letters(&self, queue: &str, max: u32) -> Result<Vec<Envelope>, TransportError> {
+        self.inner.transport.browse(&dead_letter_queue(queue), max).await
+    }
+
+    /// Has the dead letters of a queue handled again, from their first attempt on, once what was wrong is mended; how many.
+    ///
+    /// # Errors
+    /// See [`TransportError`]; what was moved until then is moved.
+    pub async fn redrive(&self, queue: &str) -> Result<u64, TransportError> {
+        self.inner.transport.redrive(&dead_letter_queue(queue)).await
     }
 
     fn answers(&self) -> &Answers {

@@ -22,6 +22,17 @@ impl Default for Breaker {
     }
 }
 
+/// What follows from an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing.
+    GoOn,
+    /// A pause.
+    Pause(Duration),
+    /// The end of trying one message at a time.
+    Resume,
+}
+
 /// A breaker at work.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -37,12 +48,12 @@ impl Watch {
         Self { settings, last: VecDeque::with_capacity(settings.window), failures: 0, probing: false }
     }
 
-    /// Takes note of an outcome, and says whether to pause now, and for how long.
-    pub(super) fn note(&mut self, failed: bool) -> Option<Duration> {
+    /// Takes note of an outcome, and says what follows.
+    pub(super) fn note(&mut self, failed: bool) -> Verdict {
         if std::mem::take(&mut self.probing) {
             self.clear();
             self.probing = failed;
-            return failed.then_some(self.settings.pause);
+            return if failed { Verdict::Pause(self.settings.pause) } else { Verdict::Resume };
         }
         self.last.push_back(failed);
         self.failures += usize::from(failed);
@@ -50,16 +61,16 @@ impl Watch {
             self.failures -= 1;
         }
         if self.last.len() < self.settings.window.max(1) {
-            return None;
+            return Verdict::GoOn;
         }
         #[allow(clippy::cast_precision_loss, reason = "a window is small")]
         let ratio = self.failures as f64 / self.last.len() as f64;
         if ratio < self.settings.failure_ratio {
-            return None;
+            return Verdict::GoOn;
         }
         self.clear();
         self.probing = true;
-        Some(self.settings.pause)
+        Verdict::Pause(self.settings.pause)
     }
 
     /// Whether only one message may be tried now.
@@ -82,16 +93,16 @@ mod tests {
         let pause = Duration::from_secs(7);
         let mut watch = Watch::new(Breaker { failure_ratio: 0.5, window: 4, pause });
         for failed in [true, true, true] {
-            assert_eq!(watch.note(failed), None, "too few to judge");
+            assert_eq!(watch.note(failed), Verdict::GoOn, "too few to judge");
         }
-        assert_eq!(watch.note(false), Some(pause));
+        assert_eq!(watch.note(false), Verdict::Pause(pause));
         assert!(watch.is_probing());
-        assert_eq!(watch.note(true), Some(pause), "the probe failed");
+        assert_eq!(watch.note(true), Verdict::Pause(pause), "the probe failed");
         assert!(watch.is_probing());
-        assert_eq!(watch.note(false), None);
+        assert_eq!(watch.note(false), Verdict::Resume);
         assert!(!watch.is_probing());
         for failed in [false, true, false, false, false] {
-            assert_eq!(watch.note(failed), None);
+            assert_eq!(watch.note(failed), Verdict::GoOn);
         }
     }
 }

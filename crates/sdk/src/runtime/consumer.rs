@@ -14,7 +14,7 @@ use tower::{Service, ServiceExt};
 use tracing::Instrument;
 
 use super::Work;
-use super::breaker::{Breaker, Watch};
+use super::breaker::{Breaker, Verdict, Watch};
 use super::outcome::{Ended, Ending};
 use crate::client::Client;
 use crate::context::Place;
@@ -68,6 +68,8 @@ enum Left {
     Stopping,
     /// The breaker opened.
     Pause(Duration),
+    /// The breaker closed: the next consumer has its whole credit again.
+    Resume,
     /// The consumer cannot go on.
     Lost(TransportError),
 }
@@ -95,6 +97,7 @@ impl Lane {
             };
             let pause = match left {
                 Left::Stopping | Left::Lost(TransportError::Closed) => return,
+                Left::Resume => continue,
                 Left::Pause(pause) => {
                     tracing::warn!(queue = %self.task.queue.name, ?pause, "paused: the handler fails too often");
                     pause
@@ -188,8 +191,8 @@ impl Shift<'_> {
                 biased;
                 () = task.stop.cancelled() => break Left::Stopping,
                 Some(done) = self.working.next(), if !self.working.is_empty() => {
-                    if let Some(pause) = self.end(done) {
-                        break Left::Pause(pause);
+                    if let Some(left) = self.end(done) {
+                        break left;
                     }
                 }
                 batch = consumer.next(), if self.waiting.is_empty() => match batch {
@@ -232,8 +235,8 @@ impl Shift<'_> {
                 Some(done) = self.working.next(), if !self.working.is_empty() => done,
                 () = self.task.stop.cancelled() => return Err(Left::Stopping),
             };
-            if let Some(pause) = self.end(done) {
-                return Err(Left::Pause(pause));
+            if let Some(left) = self.end(done) {
+                return Err(left);
             }
         }
     }
@@ -269,15 +272,19 @@ impl Shift<'_> {
         self.working.push(Box::pin(work.instrument(span).with_context(trace)));
     }
 
-    /// Ends a delivery and those that are ready to end with it. Says if it is time for a pause.
-    fn end(&mut self, first: Done) -> Option<Duration> {
+    /// Ends a delivery and those that are ready to end with it. Says if the breaker wants this consumer to go.
+    fn end(&mut self, first: Done) -> Option<Left> {
         let mut settlements = Vec::new();
-        let mut pause = None;
+        let mut left = None;
         let mut next = Some(first);
         while let Some(done) = next {
             self.out.remove(&done.tag);
             if let Some(watch) = self.watch.as_mut() {
-                pause = pause.or(watch.note(done.failed));
+                left = match watch.note(done.failed) {
+                    Verdict::GoOn => left,
+                    Verdict::Pause(pause) => Some(Left::Pause(pause)),
+                    Verdict::Resume => Some(Left::Resume),
+                };
             }
             if let Ended::Settle(settle) = done.ended {
                 settlements.push((done.tag, settle));
@@ -287,7 +294,7 @@ impl Shift<'_> {
         if !settlements.is_empty() {
             self.ending.settler.settle(settlements);
         }
-        pause
+        left
     }
 
     fn extend_leases(&mut self) {

@@ -14,7 +14,7 @@ use tower::util::BoxService;
 
 pub use self::breaker::Breaker;
 pub(crate) use self::consumer::{ConsumerTask, Lane, unwinding};
-pub(crate) use self::reader::{ReaderTask, Route};
+pub(crate) use self::reader::{Positions, ReaderTask, Route};
 pub(crate) use self::responder::{CancelTask, Cancels, ResponderTask};
 use crate::client::Client;
 use crate::reaction::Reaction;

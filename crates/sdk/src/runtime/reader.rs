@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use opentelemetry::context::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -30,6 +31,9 @@ pub(crate) struct Route {
     pub(crate) handler: HandlerFn,
 }
 
+/// Looks up the position of a reading that is not kept by the broker.
+pub(crate) type Positions = Arc<dyn Fn() -> BoxFuture<'static, Result<Vec<Position>, String>> + Send + Sync>;
+
 /// Reads one topic for one purpose.
 pub(crate) struct ReaderTask {
     pub(crate) client: Client,
@@ -41,6 +45,8 @@ pub(crate) struct ReaderTask {
     pub(crate) routes: Vec<Route>,
     pub(crate) retry: RetrySpec,
     pub(crate) timeout: Duration,
+    /// Where its position is kept instead, by the handlers.
+    pub(crate) kept: Option<Positions>,
     /// Where records go that are given up.
     pub(crate) dead_letter_queue: String,
     pub(crate) stop: CancellationToken,
@@ -55,6 +61,14 @@ impl ReaderTask {
     pub(crate) async fn open(&self) -> Result<Box<dyn Reader>, TransportError> {
         let transport = self.client.transport();
         let mut from = self.from.clone();
+        if let Some(positions) = &self.kept {
+            let unavailable =
+                |why| TransportError::Unavailable { address: "the checkpoint's database".to_owned(), why };
+            let kept = positions().await.map_err(unavailable)?;
+            if !kept.is_empty() {
+                from = StartAt::Positions(kept);
+            }
+        }
         if let Some(name) = &self.checkpoint {
             let committed = transport.committed(&self.topic, name).await?;
             if !committed.is_empty() {

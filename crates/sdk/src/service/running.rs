@@ -17,7 +17,7 @@ use crate::discovery::{Announcer, Instance};
 use crate::health::Health;
 use crate::runtime::{CancelTask, Cancels, ConsumerTask, HandlerService, Lane, ReaderTask, ResponderTask, Route, Work};
 use crate::telemetry::Providers;
-use crate::transport::{Topology, Transport, TransportError};
+use crate::transport::{Topology, Transport, TransportError, dead_letter_queue};
 
 /// Deliveries that a consumer has beyond those that its handlers work on, so that they never wait for the broker.
 const CREDIT_AHEAD: usize = 2;
@@ -283,7 +283,7 @@ impl Start {
             client: self.client.clone(),
             place: Arc::new(place),
             topic: replay.topic,
-            checkpoint: replay.kept.then(|| match replay.version {
+            checkpoint: (replay.kept && replay.kept_elsewhere.is_none()).then(|| match replay.version {
                 1 => queue.clone(),
                 later => format!("{queue}.v{later}"),
             }),
@@ -291,7 +291,8 @@ impl Start {
             routes: routes.collect(),
             retry: replay.retry,
             timeout: replay.timeout,
-            dead_letter_queue: format!("{queue}.dlq"),
+            dead_letter_queue: dead_letter_queue(&queue),
+            kept: replay.kept_elsewhere,
             stop: self.stop.clone(),
             cancel: self.cancel.clone(),
         };

@@ -11,7 +11,7 @@ use crate::Context;
 use crate::contract::Contract;
 use crate::handler::Handler;
 use crate::reaction::Reaction;
-use crate::runtime::{Breaker, HandlerFn, HandlerService};
+use crate::runtime::{Breaker, HandlerFn, HandlerService, Positions};
 use crate::transport::{QueueSpec, RetentionSpec, RetrySpec, StartAt};
 
 /// A handler before the service's state is known.
@@ -289,6 +289,8 @@ pub struct Replay<S> {
     pub(crate) from: StartAt,
     pub(crate) kept: bool,
     pub(crate) version: u32,
+    /// How its position is looked up, if handlers keep it.
+    pub(crate) kept_elsewhere: Option<Positions>,
     pub(crate) retention: Option<RetentionSpec>,
     pub(crate) retry: RetrySpec,
     pub(crate) timeout: Duration,
@@ -306,6 +308,7 @@ impl<S: Clone + Send + Sync + 'static> Replay<S> {
             from: StartAt::Earliest,
             kept: true,
             version: 1,
+            kept_elsewhere: None,
             retention: None,
             retry: RetrySpec { max_attempts: None, ..RetrySpec::default() },
             timeout: Subscription::<S>::DEFAULT_TIMEOUT,

@@ -86,6 +86,24 @@ impl<DB: Backend> Checkpoints<'_, DB> {
         }
     }
 
+    /// Moves the checkpoint of a partition behind this record, if it is not behind it already: then the record was handled before, by this reader or by
+    /// another instance of it, and the answer is `false`. Records in between that nobody handles need not be told.
+    ///
+    /// # Errors
+    /// [`SqlError::Database`].
+    pub async fn pass(&self, tx: &mut Tx<DB>, name: &str, record: Position) -> Result<bool, SqlError> {
+        const INSERT: &str = "INSERT INTO svc_checkpoints (name, part, next_offset, updated_ms) VALUES ($1, $2, 0, $3)
+            ON CONFLICT (name, part) DO NOTHING";
+        const UPDATE: &str = "UPDATE svc_checkpoints SET next_offset = $1, updated_ms = $2
+            WHERE name = $3 AND part = $4 AND next_offset <= $5";
+        const DOING: &str = "saving a checkpoint";
+        let (partition, now_ms) = (i64::from(record.partition), self.store.now().0);
+        tx.execute(DOING, INSERT, vec![name.into(), partition.into(), now_ms.into()]).await?;
+        let (at, next) = (int(record.offset), int(record.offset.saturating_add(1)));
+        let args = vec![next.into(), now_ms.into(), name.into(), partition.into(), at.into()];
+        Ok(tx.execute(DOING, UPDATE, args).await? == 1)
+    }
+
     /// Forgets all checkpoints of this reader: it begins again, in the transaction in which its tables are emptied.
     ///
     /// # Errors

@@ -13,7 +13,8 @@ use super::store::{Store, Tx};
 use crate::extract::FromContext;
 use crate::reaction::Reaction;
 use crate::runtime::HandlerFn;
-use crate::service::{Responder, Service, Subscription};
+use crate::service::{Bind, Replay, Responder, Service, Subscription};
+use crate::transport::{Outgoing, Position};
 use crate::{Context, Error, telemetry};
 
 /// Where a handler's transaction waits for the handler, and afterwards for its end.
@@ -105,6 +106,82 @@ impl<S: Clone + Send + Sync + 'static> Responder<S> {
     }
 }
 
+impl<S: Clone + Send + Sync + 'static> Replay<S> {
+    /// Keeps how far it has read in the service's own database, under the replay's name and version, in one transaction with what its handlers write by
+    /// [`Transactional`]: each record has its effect once, whatever happens in between, and however many instances read. One handler for each message. Say it after the handlers and the version. What handlers return leaves by the outbox.
+    #[must_use]
+    pub fn checkpoint_in<DB: Backend>(mut self, store: &Store<DB>) -> Self {
+        let name = format!("{}/{}", self.name, self.version);
+        let (kept, read) = (store.clone(), name.clone());
+        self.kept_elsewhere = Some(Arc::new(move || {
+            let (kept, name) = (kept.clone(), read.clone());
+            Box::pin(async move { kept.checkpoints().load(&name).await.map_err(|error| error.to_string()) })
+        }));
+        let routes = std::mem::take(&mut self.routes);
+        self.routes = routes
+            .into_iter()
+            .map(|(contract, bind)| {
+                let (store, name) = (store.clone(), name.clone());
+                let bind: Bind<S> = Box::new(move |state| checkpointed(bind(state), store, name));
+                (contract, bind)
+            })
+            .collect();
+        self
+    }
+}
+
+/// Wraps a handler of a log in a transaction that moves the checkpoint.
+fn checkpointed<DB: Backend>(handler: HandlerFn, store: Store<DB>, name: String) -> HandlerFn {
+    Arc::new(move |context: Context| {
+        let (handler, store, name) = (Arc::clone(&handler), store.clone(), name.clone());
+        Box::pin(async move {
+            let Some(at) = context.get::<Position>() else {
+                return Err(Error::terminal("only records of a log have a position"));
+            };
+            let mut tx = store.begin().await?;
+            if !store.checkpoints().pass(&mut tx, &name, at).await? {
+                tx.rollback().await?;
+                return Ok(Reaction::none());
+            }
+            let (mut tx, reaction) = within(handler, tx, &context).await?;
+            send_all(&mut tx, reaction.publishes).await?;
+            tx.commit().await?;
+            Ok(Reaction::none())
+        })
+    })
+}
+
+/// Runs a handler with a transaction. It is there afterwards if the handler has succeeded.
+async fn within<DB: Backend>(handler: HandlerFn, tx: Tx<DB>, context: &Context) -> Result<(Tx<DB>, Reaction), Error> {
+    let slot = Slot(Arc::new(Mutex::new(Some(tx))));
+    let _ = context.insert(slot.clone());
+    let outcome = handler(context.clone()).await;
+    let Some(tx) = slot.0.lock().take() else {
+        return Err(outcome.err().unwrap_or_else(|| {
+            Error::transient(
+                "the handler has ended and its transaction has not: something that it began still holds it",
+            )
+        }));
+    };
+    match outcome {
+        Ok(reaction) => Ok((tx, reaction)),
+        Err(error) => {
+            // Dropping it does the same, a little later.
+            let _ = tx.rollback().await;
+            Err(error)
+        }
+    }
+}
+
+/// Puts what follows into the outbox, with the trace that it belongs to.
+async fn send_all<DB: Backend>(tx: &mut Tx<DB>, messages: Vec<Outgoing>) -> Result<(), Error> {
+    for mut outgoing in messages {
+        telemetry::inject_current(std::slice::from_mut(&mut outgoing.message));
+        tx.send(outgoing).await?;
+    }
+    Ok(())
+}
+
 impl<S: Clone + Send + Sync + 'static> Service<S> {
     /// Has the service bring what is in this database's outbox to the broker, and forget in time what its inbox need not know any more: the tasks
     /// [`Relay::run`] and [`Store::maintain`].
@@ -142,28 +219,8 @@ async fn handle<DB: Backend>(handler: HandlerFn, store: &Store<DB>, context: Con
         tx.rollback().await?;
         return Ok(Reaction { publishes: Vec::new(), answer });
     }
-    let slot = Slot(Arc::new(Mutex::new(Some(tx))));
-    let _ = context.insert(slot.clone());
-    let outcome = handler(context.clone()).await;
-    let Some(mut tx) = slot.0.lock().take() else {
-        return Err(outcome.err().unwrap_or_else(|| {
-            Error::transient(
-                "the handler has ended and its transaction has not: something that it began still holds it",
-            )
-        }));
-    };
-    let reaction = match outcome {
-        Ok(reaction) => reaction,
-        Err(error) => {
-            // Dropping it does the same, a little later.
-            let _ = tx.rollback().await;
-            return Err(error);
-        }
-    };
-    for mut outgoing in reaction.publishes {
-        telemetry::inject_current(std::slice::from_mut(&mut outgoing.message));
-        tx.send(outgoing).await?;
-    }
+    let (mut tx, reaction) = within(handler, tx, &context).await?;
+    send_all(&mut tx, reaction.publishes).await?;
     if let Some(answer) = &reaction.answer {
         store.inbox().keep_answer(&mut tx, &consumer, &id, answer).await?;
     }

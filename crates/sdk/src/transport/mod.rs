@@ -24,7 +24,9 @@ use futures_util::future::BoxFuture;
 use types::Timestamp;
 
 pub use self::capabilities::{Capabilities, Settlement, Support};
-pub use self::topology::{BindingSpec, ConflictPolicy, QueueSpec, RetentionSpec, RetrySpec, TopicSpec, Topology};
+pub use self::topology::{
+    BindingSpec, ConflictPolicy, QueueSpec, RetentionSpec, RetrySpec, TopicSpec, Topology, dead_letter_queue,
+};
 use crate::Envelope;
 
 /// Where a message goes.

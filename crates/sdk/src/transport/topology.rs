@@ -94,8 +94,14 @@ impl QueueSpec {
     /// The queue where its messages go that are given up.
     #[must_use]
     pub fn dead_letter_queue(&self) -> String {
-        format!("{}.dlq", self.name)
+        dead_letter_queue(&self.name)
     }
+}
+
+/// The queue where the messages of this queue go that are given up.
+#[must_use]
+pub fn dead_letter_queue(queue: &str) -> String {
+    format!("{queue}.dlq")
 }
 
 /// What follows a failed attempt: waits that grow from `initial` by `factor` up to `cap`, each with full jitter (anything from nothing to the
