@@ -43,7 +43,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let attempts = loop {
         tokio::select! {
             attempt = told.recv() => break attempt.unwrap_or_default(),
-            () = tokio::time::sleep(Duration::from_millis(10)) => broker.advance(hour).await,
+            () = tokio::time::sleep(Duration::from_millis(50)) => broker.advance(hour).await,
         }
     };
     service.stop().await;

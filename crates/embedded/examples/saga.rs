@@ -59,7 +59,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 _ => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         };
-        println!("{order_id}: {} {}", saga.status.as_str(), saga.error.unwrap_or_default());
+        let why = saga.error.map(|why| format!(", since {why}")).unwrap_or_default();
+        println!("{order_id}: {}{why}", saga.status.as_str());
         ends.push(saga.status.as_str());
     }
     service.stop().await;

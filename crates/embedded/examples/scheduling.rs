@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use embedded::Embedded;
 use schemars::JsonSchema;
-use sdk::{Context, Error, Event, Message, Publishing, Service, State};
+use sdk::{Error, Event, Message, Publishing, Service, State};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -28,12 +28,8 @@ async fn remind_later(Event(order): Event<OrderCreated>) -> Result<Publishing, E
     Ok(Publishing::of(&ReminderDue { order_id: order.order_id })?.delay(3 * DAY))
 }
 
-async fn remind(
-    State(told): State<mpsc::Sender<String>>,
-    Event(reminder): Event<ReminderDue>,
-    context: Context,
-) -> Result<(), Error> {
-    Ok(told.send(format!("{} at {}", reminder.order_id, context.now().0)).await?)
+async fn remind(State(told): State<mpsc::Sender<String>>, Event(reminder): Event<ReminderDue>) -> Result<(), Error> {
+    Ok(told.send(reminder.order_id).await?)
 }
 
 #[tokio::main]
@@ -51,7 +47,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     while reminders.len() < 2 {
         tokio::select! {
             reminder = told.recv() => {
-                println!("after {days} days: {}", reminder.as_deref().unwrap_or_default());
+                println!("day {days}: {}", reminder.as_deref().unwrap_or_default());
                 reminders.push(days);
             }
             () = tokio::time::sleep(Duration::from_millis(100)) => {

@@ -44,7 +44,7 @@ async fn start(book: Book, transport: Arc<dyn Transport>) -> Running {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let due = PaymentDue { order_id: "o-1".to_owned() };
 
     // A unit test: no broker at all.
