@@ -35,22 +35,26 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let order = OrderCreated { order_id: "o-1".to_owned(), product: "tea".to_owned() };
     service.client().publish(&order).await?;
 
-    let dead_letters = "inventory.order.created.dlq";
-    while transport.queue_len(dead_letters).await? == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    for letter in transport.browse(dead_letters, 10).await? {
-        let error = headers::text(&letter, "ph-dead-letter-error").unwrap_or_default();
+    let queue = "inventory.order.created";
+    let letters = loop {
+        match service.client().dead_letters(queue, 10).await? {
+            none if none.is_empty() => tokio::time::sleep(Duration::from_millis(5)).await,
+            letters => break letters,
+        }
+    };
+    for letter in &letters {
+        let error = headers::text(letter, "ph-dead-letter-error").unwrap_or_default();
         println!("dead letter: {error}");
     }
 
     // The shop sells tea now, and what waited for it gets a new chance.
     sells_tea.store(true, Ordering::SeqCst);
-    let moved = transport.redrive(dead_letters).await?;
-    while transport.queue_len("inventory.order.created").await? > 0 {
+    let moved = service.client().redrive(queue).await?;
+    while transport.queue_len(queue).await? > 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    let left = service.client().dead_letters(queue, 10).await?.len();
     service.stop().await;
-    println!("done: {moved} moved back, {} left", transport.queue_len(dead_letters).await?);
+    println!("done: {moved} moved back, {left} left");
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use embedded::Embedded;
 use schemars::JsonSchema;
-use sdk::sql::{Relay, RelayOptions, Store, Transactional};
+use sdk::sql::{Store, Transactional};
 use sdk::{Error, Event, Message, Publishing, Service, State, Subscription};
 use serde::{Deserialize, Serialize};
 use sqlx::Sqlite;
@@ -45,14 +45,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let store = Store::open(directory.path().join("payment.db")).await?;
     sqlx::query("CREATE TABLE charges (order_id TEXT, cents INTEGER)").execute(store.pool()).await?;
 
-    let relayed = store.clone();
     let payment = Service::new("payment")
         .with(Subscription::new(charge).idempotent(&store))
-        .publishes::<PaymentTaken>()
-        .task("relay", move |(), client, stop| async move {
-            let ended = Relay::run(relayed, client.transport().clone(), RelayOptions::default(), stop).await;
-            ended.unwrap_or_else(|error| println!("relay: {error}"));
-        });
+        .outbox(&store) // what a handler returns leaves by it
+        .publishes::<PaymentTaken>();
     let payment = payment.start(broker.transport()).await?;
     let (done, mut told) = mpsc::channel(8);
     let mailer = Service::new("mailer").state(done).on(taken).start(broker.transport()).await?;

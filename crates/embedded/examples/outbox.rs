@@ -3,12 +3,11 @@
 
 use embedded::Embedded;
 use schemars::JsonSchema;
-use sdk::sql::{Relay, RelayOptions, SqlError, Store};
+use sdk::sql::{SqlError, Store};
 use sdk::{Error, Event, Message, Service, State};
 use serde::{Deserialize, Serialize};
 use sqlx::Sqlite;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 #[derive(Serialize, Deserialize, JsonSchema, Message)]
 #[message(name = "order.created", topic = "orders", key = "order_id")]
@@ -47,16 +46,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let (seen, mut told) = mpsc::channel(8);
     let service = Service::new("inventory").state(seen).on(note).start(broker.transport()).await?;
-    let stop = CancellationToken::new();
-    let relay = Relay::run(store.clone(), broker.transport(), RelayOptions::default(), stop.clone());
-    let relay = tokio::spawn(relay);
-    let orders = (told.recv().await, told.recv().await);
-    println!("published: {orders:?}");
+    let orders = Service::new("order").publishes::<OrderCreated>().outbox(&store).start(broker.transport()).await?;
+    println!("published: {:?}", (told.recv().await, told.recv().await));
     while store.outbox().pending().await? > 0 {
         tokio::task::yield_now().await;
     }
-    stop.cancel();
-    relay.await??;
+    orders.stop().await;
     service.stop().await;
     println!("done: {} messages wait in the outbox", store.outbox().pending().await?);
     Ok(())
