@@ -33,3 +33,8 @@ mod service;
 mod time;
 
 pub use self::embedded::{Builder, Embedded, StartError};
+
+/// The programs of the SDK's README, which run on this broker.
+#[cfg(doctest)]
+#[doc = include_str!("../../sdk/README.md")]
+struct ReadmeOfTheSdk;

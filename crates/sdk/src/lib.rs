@@ -1,5 +1,5 @@
-//! The service framework: message-driven services in Rust that get right by default what is easy to get wrong by hand.
-
+// The README's programs need a broker, which this crate must not know: `embedded` runs them as its doc tests.
+#![cfg_attr(not(doctest), doc = include_str!("../README.md"))]
 #![deny(missing_docs)]
 
 // The paths that `#[derive(Message)]` writes begin with `::sdk`, in here as in any other crate.

@@ -7,6 +7,7 @@
 
 mod asking;
 mod conformance;
+mod documents;
 mod killed;
 mod kit;
 mod lost_answers;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 /// When a consumer is paused: while what its handler needs is away, every message would only use up its attempts. A paused consumer gives back
 /// what it has, takes nothing for `pause`, and then tries one message; that one's success ends the pause, its failure begins the next.
+///
+/// Terminal errors do not count as failures: they say that something is wrong with the message, and not with what the handler needs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Breaker {
     /// Share of failures among the last `window` messages that opens it: above 0, at most 1.

@@ -207,7 +207,7 @@ where
         self
     }
 
-    /// The time for one attempt.
+    /// The time for one attempt, of the machine's clock.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

@@ -113,31 +113,6 @@ impl Service<()> {
     pub fn new(name: impl Into<String>) -> Self {
         Self::with_state(name, ())
     }
-
-    /// The state that handlers get by [`State`](crate::State): database pools, clients, settings.
-    ///
-    /// Handlers that are registered before this are lost to no one: registering any is refused by the type, since they are of a service without state.
-    #[must_use]
-    pub fn state<S>(self, state: S) -> Service<S>
-    where
-        S: Clone + Send + Sync + 'static,
-    {
-        let Self {
-            name, version, description, topics, published, endpoints, checks, announced, providers, grace, ..
-        } = self;
-        Service {
-            version,
-            description,
-            topics,
-            published,
-            endpoints,
-            checks,
-            announced,
-            providers,
-            grace,
-            ..Service::with_state(name, state)
-        }
-    }
 }
 
 impl<S: Clone + Send + Sync + 'static> Service<S> {

@@ -3,6 +3,7 @@
 use super::builder::Service;
 use super::subscription::{Binding, Replay, Responder, Subscription};
 use crate::asyncapi::{self, Action, Channel, Description, Operation, Server};
+use crate::client::question_subject;
 use crate::contract::Contract;
 
 impl<S: Clone + Send + Sync + 'static> Service<S> {
@@ -51,7 +52,7 @@ fn answered<S>(responder: &Responder<S>) -> Option<Operation> {
     Some(Operation {
         name: format!("answer {}", contract.name),
         action: Action::Receive,
-        channel: Channel::Live(contract.name.to_owned()),
+        channel: Channel::Live(question_subject(contract.name)),
         reply: responder.replies.first().cloned(),
         contract,
     })

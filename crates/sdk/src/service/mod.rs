@@ -3,6 +3,7 @@
 mod builder;
 mod describe;
 mod running;
+mod stateful;
 mod subscription;
 
 pub use self::builder::{Service, ServiceError};

@@ -159,7 +159,7 @@ impl<S: Clone + Send + Sync + 'static> Subscription<S> {
         self
     }
 
-    /// Time for one message; one that takes longer has failed, and is tried again.
+    /// Time for one message, of the machine's clock; one that takes longer has failed, and is tried again.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

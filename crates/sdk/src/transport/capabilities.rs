@@ -37,7 +37,7 @@ impl fmt::Display for Support {
 pub enum Settlement {
     /// Each message for itself, in any order.
     PerMessage,
-    /// Up to an offset: the SDK tells the offset below which everything is done.
+    /// Up to an offset, below which everything is done. No transport of the SDK declares it yet.
     Cumulative,
 }
 
