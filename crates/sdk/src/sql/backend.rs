@@ -1,9 +1,10 @@
 //! The two databases behind one sealed trait: all that the patterns need of a driver, and all in which the dialects differ.
 
 use futures_util::future::BoxFuture;
-use sqlx::{Database, SqlStr};
+use sqlx::{Database, Pool, SqlStr};
 
-/// A database that the patterns work on: `sqlx::Sqlite` or `sqlx::Postgres`, each with the feature of its name. Sealed.
+/// A database that the patterns work on: `sqlx::Sqlite` or `sqlx::Postgres`, each with the feature of its name, or `sqlx::Any`, which is either of
+/// them as the URL says, with the feature `any`. Sealed.
 pub trait Backend: sealed::Sealed {}
 
 /// A value for a placeholder. `None` is null, of the kind that the column has.
@@ -60,21 +61,50 @@ impl From<Option<&[u8]>> for Arg {
     }
 }
 
+/// All in which the databases' languages differ.
+#[derive(Debug)]
+#[doc(hidden)]
+pub struct Dialect {
+    /// Begins a transaction that writes.
+    pub(crate) begin: &'static str,
+    /// A key column that counts up by itself.
+    pub(crate) serial: &'static str,
+    /// The type of columns of bytes.
+    pub(crate) blob: &'static str,
+    /// Asks for the database's own time, in milliseconds since 1970: the one clock that all instances of a service share.
+    pub(crate) now_ms: &'static str,
+    /// Makes other transactions that ask for the same number wait until this one ends. `None` where there is one writer at a time anyway.
+    pub(crate) lock: Option<&'static str>,
+}
+
+#[cfg(feature = "sqlite")]
+const SQLITE: Dialect = Dialect {
+    // A transaction that reads first and would write later fails at once if another wrote in between, and no waiting helps: so it takes the
+    // one place for writers when it begins, for which it waits as long as the connection's busy timeout says.
+    begin: "BEGIN IMMEDIATE",
+    serial: "INTEGER PRIMARY KEY AUTOINCREMENT",
+    blob: "BLOB",
+    now_ms: "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+    lock: None,
+};
+
+#[cfg(feature = "postgres")]
+const POSTGRES: Dialect = Dialect {
+    begin: "BEGIN",
+    serial: "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    blob: "BYTEA",
+    now_ms: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+    // What the function itself gives has a type that not every driver reads.
+    lock: Some("SELECT CAST(pg_advisory_xact_lock($1) AS TEXT)"),
+};
+
 pub(crate) mod sealed {
-    use super::{Arg, BoxFuture, Database, SqlStr};
+    use super::{Arg, BoxFuture, Database, Dialect, Pool, SqlStr};
 
     /// What the patterns need of a driver.
     pub trait Sealed: Database {
-        /// Begins a transaction that writes.
-        const BEGIN: &'static str;
-        /// A key column that counts up by itself.
-        const SERIAL: &'static str;
-        /// The type of columns of bytes.
-        const BLOB: &'static str;
-        /// Asks for the database's own time, in milliseconds since 1970: the one clock that all instances of a service share.
-        const NOW_MS: &'static str;
-        /// Makes other transactions that ask for the same number wait until this one ends. `None` where there is one writer at a time anyway.
-        const LOCK: Option<&'static str>;
+        /// How the database behind this pool speaks.
+        fn dialect(pool: &Pool<Self>) -> &'static Dialect;
 
         /// Runs a statement; how many rows it changed.
         fn execute<'a>(
@@ -100,11 +130,14 @@ pub(crate) mod sealed {
 }
 
 macro_rules! backend {
-    ($database:ty { $($constants:tt)* }) => {
+    ($database:ty, $dialect:expr) => {
         impl Backend for $database {}
 
         impl sealed::Sealed for $database {
-            $($constants)*
+            fn dialect(pool: &Pool<Self>) -> &'static Dialect {
+                let dialect: fn(&Pool<Self>) -> &'static Dialect = $dialect;
+                dialect(pool)
+            }
 
             fn execute<'a>(
                 connection: &'a mut Self::Connection,
@@ -158,21 +191,13 @@ macro_rules! backend {
 }
 
 #[cfg(feature = "sqlite")]
-backend!(sqlx::Sqlite {
-    // A transaction that reads first and would write later fails at once if another wrote in between, and no waiting helps: so it takes the
-    // one place for writers when it begins, for which it waits as long as the connection's busy timeout says.
-    const BEGIN: &'static str = "BEGIN IMMEDIATE";
-    const SERIAL: &'static str = "INTEGER PRIMARY KEY AUTOINCREMENT";
-    const BLOB: &'static str = "BLOB";
-    const NOW_MS: &'static str = "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)";
-    const LOCK: Option<&'static str> = None;
-});
+backend!(sqlx::Sqlite, |_| &SQLITE);
 
 #[cfg(feature = "postgres")]
-backend!(sqlx::Postgres {
-    const BEGIN: &'static str = "BEGIN";
-    const SERIAL: &'static str = "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY";
-    const BLOB: &'static str = "BYTEA";
-    const NOW_MS: &'static str = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
-    const LOCK: Option<&'static str> = Some("SELECT pg_advisory_xact_lock($1)");
+backend!(sqlx::Postgres, |_| &POSTGRES);
+
+#[cfg(feature = "any")]
+backend!(sqlx::Any, |pool| match pool.connect_options().database_url.scheme() {
+    "sqlite" => &SQLITE,
+    _ => &POSTGRES,
 });

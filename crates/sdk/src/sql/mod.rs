@@ -1,4 +1,5 @@
-//! The durable patterns in the service's own database: SQLite (feature `sqlite`) or PostgreSQL (feature `postgres`), by sqlx.
+//! The durable patterns in the service's own database: SQLite (feature `sqlite`) or PostgreSQL (feature `postgres`), by sqlx; or either,
+//! as a URL says when the service starts (feature `any`).
 //!
 //! A service that changes its database *and* publishes a message has two systems that can fail apart from each other. Here both happen in one
 //! transaction of the database:
@@ -11,6 +12,8 @@
 //! All of it hangs on a [`Store`], and what belongs to the service's own work takes its transaction, a [`Tx`]. The tables are called `svc_*` and
 //! live beside the service's own.
 
+#[cfg(feature = "any")]
+mod any;
 mod backend;
 mod checkpoints;
 mod envelope;

@@ -102,9 +102,10 @@ pub(super) async fn migrate<DB: Backend>(store: &Store<DB>) -> Result<(), SqlErr
     if found == KNOWN {
         return tx.rollback().await;
     }
+    let dialect = store.dialect();
     for step in STEPS.iter().skip(usize::try_from(found).unwrap_or(0)) {
         for statement in *step {
-            let statement = statement.replace("{serial}", DB::SERIAL).replace("{blob}", DB::BLOB);
+            let statement = statement.replace("{serial}", dialect.serial).replace("{blob}", dialect.blob);
             // Made of the constants above alone.
             tx.execute(DOING, AssertSqlSafe(statement).into_sql_str(), vec![]).await?;
         }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use types::clock::SystemClock;
 use types::{Clock, Timestamp};
 
-use super::backend::{Arg, Backend};
+use super::backend::{Arg, Backend, Dialect};
 use super::error::{SqlError, committing, doing};
 use super::limits::{CLEANUP_EVERY, DEFAULT_INBOX_WINDOW};
 use super::{Checkpoints, Events, Inbox, Outbox, Sagas, schema};
@@ -82,7 +82,7 @@ impl<DB: Backend> Store<DB> {
     /// # Errors
     /// [`SqlError::Database`].
     pub async fn begin(&self) -> Result<Tx<DB>, SqlError> {
-        let transaction = self.pool.begin_with(DB::BEGIN).await.map_err(doing("beginning a transaction"))?;
+        let transaction = self.pool.begin_with(self.dialect().begin).await.map_err(doing("beginning a transaction"))?;
         Ok(self.adopt(transaction))
     }
 
@@ -141,6 +141,10 @@ impl<DB: Backend> Store<DB> {
                 () = tokio::time::sleep(wait) => {}
             }
         }
+    }
+
+    pub(super) fn dialect(&self) -> &'static Dialect {
+        DB::dialect(&self.pool)
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -335,7 +339,7 @@ impl<DB: Backend> Tx<DB> {
 
     /// Has other transactions that ask for the same number wait until this one ends.
     pub(super) async fn lock(&mut self, what: &'static str, number: i64) -> Result<(), SqlError> {
-        if let Some(lock) = DB::LOCK {
+        if let Some(lock) = self.store.dialect().lock {
             self.fetch(what, lock, vec![number.into()]).await?;
         }
         Ok(())

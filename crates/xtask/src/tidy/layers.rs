@@ -40,6 +40,9 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// The crate that only tests may use.
 const DEV_ONLY: &str = "testkit";
 
+/// Crates that show how the others are used, and lie in `examples/`.
+const EXAMPLES: &[&str] = &["shop"];
+
 /// Crates of others that must not be in a crate's tree, also not by way of a third, and why.
 const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ("types", &["tokio", "serde"], "types is plain data that every layer shares: no runtime, no wire form"),
@@ -48,7 +51,7 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
 ];
 
 /// `anyhow` hides which errors there are; only programs that show them to a person may use it.
-const MAY_USE_ANYHOW: &[&str] = &["bench", "cli", "xtask"];
+const MAY_USE_ANYHOW: &[&str] = &["bench", "cli", "shop", "xtask"];
 
 /// A dependency as a manifest names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -230,7 +233,8 @@ fn forbidden_edge(
 /// What every crate of the house has: a folder of its own name, and the lints of the workspace.
 fn check_house(package: &Package, manifest: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let wanted = format!("crates/{}/Cargo.toml", package.name);
+    let folder = if EXAMPLES.contains(&package.name.as_str()) { "examples" } else { "crates" };
+    let wanted = format!("{folder}/{}/Cargo.toml", package.name);
     if package.manifest != wanted {
         let what = format!("crate `{}` does not lie where its name says", package.name);
         findings.push(Finding::new(&package.manifest, 0, what, format!("move it to {wanted}")));
@@ -373,5 +377,7 @@ mod tests {
         assert_eq!(check_house(&package("log", "crates/log/Cargo.toml"), good), Vec::new());
         assert_eq!(check_house(&package("log", "crates/store/Cargo.toml"), good).len(), 1);
         assert_eq!(check_house(&package("log", "crates/log/Cargo.toml"), "[package]\nworkspace = true\n").len(), 1);
+        assert_eq!(check_house(&package("shop", "examples/shop/Cargo.toml"), "[lints]\nworkspace = true\n"), vec![]);
+        assert_eq!(check_house(&package("shop", "crates/shop/Cargo.toml"), "[lints]\nworkspace = true\n").len(), 1);
     }
 }

@@ -45,7 +45,8 @@ impl Lease {
         if self.until.is_some_and(|until| asked < until - self.time / 2) {
             return Ok(true);
         }
-        let now_ms = store.fetch(DOING, DB::NOW_MS, vec![]).await?.first().map_or(Ok(0), |row| row.int(0))?;
+        let now_ms =
+            store.fetch(DOING, store.dialect().now_ms, vec![]).await?.first().map_or(Ok(0), |row| row.int(0))?;
         let until_ms = now_ms.saturating_add(i64::try_from(self.time.as_millis()).unwrap_or(i64::MAX));
         let args = vec![NAME.into(), self.holder.as_str().into(), until_ms.into(), now_ms.into()];
         let taken = store.execute(DOING, SQL, args).await? == 1;

@@ -81,6 +81,25 @@ impl Db for sqlx::Postgres {
     statements!(sqlx::Postgres);
 }
 
+#[cfg(feature = "any")]
+impl Db for sqlx::Any {
+    const KIND: &'static str = "any";
+
+    /// On SQLite; on PostgreSQL by [`Place::on_postgres`].
+    fn make() -> BoxFuture<'static, (String, Option<tempfile::TempDir>)> {
+        Box::pin(async {
+            let (file, directory) = <sqlx::Sqlite as Db>::make().await;
+            (format!("sqlite:{file}?mode=rwc"), directory)
+        })
+    }
+
+    fn open(address: &str) -> BoxFuture<'_, Store<Self>> {
+        Box::pin(async move { Store::open_url(address).await.unwrap() })
+    }
+
+    statements!(sqlx::Any);
+}
+
 /// The database of one test. A PostgreSQL schema is dropped with it.
 pub(crate) struct Place<DB: Db> {
     pub(crate) address: String,
@@ -97,6 +116,14 @@ impl<DB: Db> Place<DB> {
     /// A store with a pool of its own, as another process has one.
     pub(crate) async fn store(&self) -> Store<DB> {
         DB::open(&self.address).await
+    }
+}
+
+#[cfg(feature = "any")]
+impl Place<sqlx::Any> {
+    pub(crate) async fn on_postgres() -> Self {
+        let (address, directory) = <sqlx::Postgres as Db>::make().await;
+        Self { address, _directory: directory, kind: PhantomData }
     }
 }
 

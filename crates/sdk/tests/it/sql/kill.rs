@@ -102,6 +102,8 @@ fn program() {
     let Ok(kind) = std::env::var(KIND) else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     match kind.as_str() {
+        #[cfg(feature = "any")]
+        "any" => runtime.block_on(serve::<sqlx::Any>()),
         "sqlite" => runtime.block_on(serve::<sqlx::Sqlite>()),
         _ => runtime.block_on(serve::<sqlx::Postgres>()),
     }
