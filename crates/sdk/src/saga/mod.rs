@@ -3,7 +3,7 @@
 //! A saga by *orchestration* is a list of [`Step`]s over a state of its own. Each step is an async function that gets the state and returns it changed; each
 //! may have a compensation. What the saga has done is kept in a [`SagaStore`] after each step, so that a crash resumes where it was:
 //!
-//! * A *transient* failure of a step is tried again, with backoff and jitter, as the step's [`RetrySpec`] says. The wait is a delayed message,
+//! * A *transient* failure of a step is tried again, with backoff and jitter, as the step's [`RetrySpec`](crate::transport::RetrySpec) says. The wait is a delayed message,
 //!   so that a restart does not forget it.
 //! * A *terminal* failure, the last attempt, or the saga's deadline begins the compensation: what was done is undone, last step first. A step
 //!   that failed without saying that it did nothing (a timeout, a lost answer) is undone too: compensations have to bear that there is nothing to undo.

@@ -1,6 +1,6 @@
 //! Traces and metrics of messaging, as OpenTelemetry's conventions name them.
 //!
-//! The SDK calls OpenTelemetry's API alone. As long as a service installs no provider (its own, or that of [`otlp()`] with the feature `otlp`) there are no spans
+//! The SDK calls OpenTelemetry's API alone. As long as a service installs no provider (its own, or that of `telemetry::otlp` with the feature `otlp`) there are no spans
 //! and no metrics, and a message costs next to nothing more. The *trace context* is passed on all the same: a service without tracing does not
 //! cut the trace of the services around it.
 //!
