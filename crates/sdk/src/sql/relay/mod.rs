@@ -94,7 +94,8 @@ pub enum RelayError {
     TransportClosed,
 }
 
-/// Brings messages from an outbox to a broker. See the [module](self).
+/// Brings messages from an outbox to a broker: at least once and always with the same id; in order for each destination and key; one relay at a time, whichever
+/// instance's; and past a message that is refused for good, which [`Outbox::failed`](super::Outbox::failed) shows.
 pub struct Relay<DB: Backend> {
     store: Store<DB>,
     transport: Arc<dyn Transport>,
