@@ -5,7 +5,11 @@
 #[allow(dead_code, reason = "shared with the SDK's own tests, which use all of it")]
 mod broker;
 #[path = "../../../sdk/tests/it/sql/db.rs"]
-#[allow(dead_code, reason = "shared with the SDK's own tests, which use all of it")]
+#[allow(
+    dead_code,
+    unexpected_cfgs,
+    reason = "shared with the SDK's own tests, which use all of it, by features of the SDK"
+)]
 mod db;
 #[path = "../../../sdk/tests/it/sql/postgres.rs"]
 mod postgres;
