@@ -27,6 +27,8 @@ struct World {
     done: Arc<Mutex<Vec<String>>>,
     pay_failures: Arc<Mutex<Vec<Error>>>,
     refund_failures: Arc<Mutex<Vec<Error>>>,
+    confirm_failures: Arc<Mutex<Vec<Error>>>,
+    reasons: Arc<Mutex<Vec<String>>>,
 }
 
 impl World {
@@ -92,6 +94,7 @@ async fn confirm(
     Data(order): Data<Checkout>,
     step: StepContext,
 ) -> Result<Checkout, Error> {
+    fail(&world.confirm_failures)?;
     world.does("confirm", &step);
     Ok(order)
 }
@@ -102,6 +105,7 @@ async fn cancelled(
     step: StepContext,
 ) -> Result<Checkout, Error> {
     world.does("cancelled", &step);
+    world.reasons.lock().push(step.failure().unwrap_or_default().to_owned());
     Ok(order)
 }
 
@@ -214,6 +218,7 @@ async fn a_transient_failure_is_tried_again_and_a_terminal_one_undoes_what_was_d
         let instance = lab.until_over("o-2").await;
         assert_eq!(instance.status, SagaStatus::Compensated);
         assert_eq!(instance.error.as_deref(), Some("the card was declined"));
+        assert_eq!(*lab.world.reasons.lock(), ["the card was declined"]);
         let wanted = [
             "reserve checkout/o-2/reserve",
             // The payment said at the first try that it did nothing, and is not refunded.
@@ -272,6 +277,42 @@ async fn a_deadline_undoes_what_takes_too_long() {
     let instance = lab.until_over("o-1").await;
     assert_eq!(instance.status, SagaStatus::Compensated);
     assert!(instance.error.as_deref().unwrap_or_default().contains("not completed within 2s"), "{instance:?}");
+}
+
+#[tokio::test]
+async fn behind_its_pivot_a_saga_goes_forward_only() {
+    async fn told(
+        State(world): State<World>,
+        Data(order): Data<Checkout>,
+        step: StepContext,
+    ) -> Result<Checkout, Error> {
+        fail(&world.pay_failures)?;
+        world.does("told", &step);
+        Ok(order)
+    }
+    let saga = Saga::new("checkout")
+        .step(Step::new("reserve", reserve).compensate(release))
+        .step(Step::new("confirm", confirm).pivot())
+        .step(Step::new("told", told))
+        .on_compensated(cancelled)
+        .deadline(Duration::from_secs(5));
+    let lab = Lab::start(SagaStore::topic(), saga).await;
+    // More failures than a step has attempts, and longer than the deadline.
+    lab.world.confirm_failures.lock().extend((0..8).map(|_| Error::retry_after("away", Duration::from_secs(2))));
+    lab.begin("o-1").await;
+    assert_eq!(lab.until_over("o-1").await.status, SagaStatus::Completed);
+
+    lab.world.confirm_failures.lock().push(Error::terminal("no such order"));
+    lab.begin("o-2").await;
+    assert_eq!(lab.until_over("o-2").await.status, SagaStatus::Compensated, "the pivot says that it did nothing");
+
+    lab.world.pay_failures.lock().push(Error::terminal("no such address"));
+    lab.begin("o-3").await;
+    let stuck = lab.until("o-3", |instance| instance.halted).await;
+    assert_eq!((stuck.status, stuck.forward), (SagaStatus::Stuck, true));
+    lab.sagas.resume("o-3").await.unwrap();
+    assert_eq!(lab.until_over("o-3").await.status, SagaStatus::Completed);
+    assert!(lab.world.done().contains(&"told checkout/o-3/told".to_owned()));
 }
 
 #[tokio::test]

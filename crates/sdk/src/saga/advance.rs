@@ -97,6 +97,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Orchestrator<T> {
             step_name: self.step_name(0),
             attempts: 0,
             halted: false,
+            forward: false,
             error: None,
             started_ms: now.0,
             updated_ms: now.0,
@@ -117,7 +118,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Orchestrator<T> {
     /// Does as the message says, beyond going on.
     fn obey(&self, instance: &mut SagaInstance, what: &What, now: Timestamp) {
         let late = instance.deadline_ms.is_some_and(|deadline| deadline <= now.0);
-        if instance.status == SagaStatus::Running && late {
+        if instance.status == SagaStatus::Running && late && instance.step < self.point_of_no_return() {
             let deadline = self.saga.deadline.unwrap_or_default();
             let step = instance.step_name.clone().unwrap_or_default();
             // The step may have been begun.
@@ -130,8 +131,14 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Orchestrator<T> {
         if matches!(what, What::Resume) && (instance.halted || instance.status == SagaStatus::Stuck) {
             instance.halted = false;
             instance.attempts = 0;
-            instance.status = SagaStatus::Compensating;
+            let forward = std::mem::take(&mut instance.forward);
+            instance.status = if forward { SagaStatus::Running } else { SagaStatus::Compensating };
         }
+    }
+
+    /// The number of the step from which on the saga only goes forward; behind all steps if there is none.
+    fn point_of_no_return(&self) -> usize {
+        self.saga.steps.iter().position(|step| step.pivot).unwrap_or(self.saga.steps.len())
     }
 
     /// Runs one step, or undoes one. The wait before the next attempt if it failed.
@@ -238,16 +245,26 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Orchestrator<T> {
         let earlier = instance.attempts > 0 || ambiguous;
         instance.attempts = instance.attempts.saturating_add(1);
         instance.error = Some(error.to_string());
+        let pivot = self.point_of_no_return();
+        if number > pivot && error.is_terminal() {
+            tracing::error!(saga = %self.saga.name, id = %instance.id, step = %self.name_of(number), "stuck: it can go neither forward nor back");
+            instance.status = SagaStatus::Stuck;
+            (instance.halted, instance.forward) = (true, true);
+            return None;
+        }
         let wait = match error.kind() {
             crate::Kind::Terminal => None,
             crate::Kind::Transient { after } => {
-                let retry = self.saga.steps.get(number).map_or_else(RetrySpec::default, |step| step.retry);
+                let mut retry = self.saga.steps.get(number).map_or_else(RetrySpec::default, |step| step.retry);
+                if number >= pivot {
+                    retry.max_attempts = None;
+                }
                 retry.wait_after(instance.attempts).map(|wait| after.unwrap_or_else(|| jittered(&retry, wait)))
             }
         };
         if wait.is_none() {
             // Only who failed at the first try, and says that trying is in vain, has surely done nothing.
-            let nothing_done = error.is_terminal() && !earlier;
+            let nothing_done = error.is_terminal() && (!earlier || number == pivot);
             let left = if nothing_done { number } else { number + 1 };
             self.undo_from(instance, left, error.to_string());
         }
@@ -284,8 +301,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Orchestrator<T> {
         } else {
             tracing::warn!(saga = %self.saga.name, id = %instance.id, step = %at, %error, "a step could not be undone yet");
         }
-        let began = instance.error.as_deref().unwrap_or_default();
-        let began = began.split(UNDO_ERROR).next().unwrap_or_default();
+        let began = began(instance.error.as_deref().unwrap_or_default());
         instance.error = Some(format!("{began}{UNDO_ERROR}{error}"));
         if error.is_terminal() {
             instance.halted = true;
@@ -304,6 +320,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Orchestrator<T> {
             step: Arc::clone(step),
             undo,
             attempt: instance.attempts.saturating_add(1),
+            failure: instance.error.as_deref().filter(|_| undo).map(|error| began(error).into()),
         }
     }
 
@@ -318,6 +335,11 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Orchestrator<T> {
 
 /// Between what began the undoing and what went wrong with it.
 const UNDO_ERROR: &str = "; then, undoing it: ";
+
+/// What began the undoing, of a stored error.
+fn began(error: &str) -> &str {
+    error.split(UNDO_ERROR).next().unwrap_or_default()
+}
 
 fn jittered(retry: &RetrySpec, wait: Duration) -> Duration {
     if retry.jitter { wait.mul_f64(fastrand::f64()) } else { wait }

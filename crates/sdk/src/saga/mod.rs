@@ -10,6 +10,8 @@
 //! * A compensation is tried until it succeeds. One that failed [`Saga::stuck_after`] times shows as *stuck* ([`Sagas::list`]) and goes on trying; one that
 //!   fails terminally waits for somebody who mends what is wrong and calls [`Sagas::resume`].
 //!
+//! A saga may have a point of no return ([`Step::pivot`]): once all before it is done it goes forward only, and neither a failure nor the deadline undoes it.
+//!
 //! Steps are run at least once: a crash between a step and the note of it runs it again. [`StepContext::idempotency_key`] is the same each time, for whoever
 //! does the work to take it once.
 //!
@@ -108,7 +110,7 @@ impl<T, S> Saga<T, S> {
         self
     }
 
-    /// The time for all steps, from the start on. When it is over, the saga is undone.
+    /// The time for all steps, or for those before the [pivot](Step::pivot), from the start on. When it is over, the saga is undone.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);

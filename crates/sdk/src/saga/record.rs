@@ -55,6 +55,9 @@ pub struct SagaInstance {
     /// It is not tried any more before somebody resumes it.
     #[serde(default)]
     pub halted: bool,
+    /// It is stuck on its way forward, behind its [pivot](super::Step::pivot), and not while it is undone.
+    #[serde(default)]
+    pub forward: bool,
     /// The last error; of a saga that is undone, what began that.
     pub error: Option<String>,
     /// When it began, in milliseconds since 1970.

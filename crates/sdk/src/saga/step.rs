@@ -31,6 +31,8 @@ pub(crate) struct At {
     pub(crate) step: Arc<str>,
     pub(crate) undo: bool,
     pub(crate) attempt: u32,
+    /// What began the undoing.
+    pub(crate) failure: Option<Arc<str>>,
 }
 
 impl StepContext {
@@ -50,6 +52,12 @@ impl StepContext {
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.at.attempt
+    }
+
+    /// Why the saga is being undone, if it is: what the step said that failed, or that the time was over.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.at.failure.as_deref()
     }
 
     /// Whether the step is being undone.
@@ -155,6 +163,7 @@ pub struct Step<T, S = ()> {
     pub(crate) retry: RetrySpec,
     pub(crate) undo_retry: RetrySpec,
     pub(crate) timeout: Duration,
+    pub(crate) pivot: bool,
 }
 
 impl<T, S> Step<T, S>
@@ -179,6 +188,7 @@ where
             retry,
             undo_retry: RetrySpec { max_attempts: None, ..retry },
             timeout: Self::DEFAULT_TIMEOUT,
+            pivot: false,
         }
     }
 
@@ -190,6 +200,15 @@ where
         Args: 'static,
     {
         self.undo = Some(bind(function));
+        self
+    }
+
+    /// The point of no return: the step whose effect others see and nobody takes back, such as the confirmation of an order. Once all before it is done, the saga goes forward
+    /// only: this step and those after it are tried without end, and the deadline undoes nothing any more. A *terminal* failure of this step still undoes the saga, since
+    /// it says that nothing was done; one of a later step halts it until somebody [resumes](super::Sagas::resume) it.
+    #[must_use]
+    pub fn pivot(mut self) -> Self {
+        self.pivot = true;
         self
     }
 
@@ -222,6 +241,7 @@ where
             retry: self.retry,
             undo_retry: self.undo_retry,
             timeout: self.timeout,
+            pivot: self.pivot,
         }
     }
 }
@@ -243,4 +263,5 @@ pub(crate) struct BoundStep<T> {
     pub(crate) retry: RetrySpec,
     pub(crate) undo_retry: RetrySpec,
     pub(crate) timeout: Duration,
+    pub(crate) pivot: bool,
 }
