@@ -263,7 +263,7 @@ impl Shift<'_> {
             let outcome = outcome(handling, timeout).await;
             let (ended, error) = ending.of(tag, &context, outcome).await;
             if let Some(error) = &error {
-                log_failure(&context, error);
+                log_failure(&context, error, ending.queue.retry.max_attempts);
             }
             let failed = error.as_ref().is_some_and(|error| !error.is_terminal());
             watch.finish(&error.map_or(Ok(()), Err));
@@ -357,11 +357,14 @@ pub(crate) async fn unwinding<T>(future: impl Future<Output = Result<T, Error>>)
     })
 }
 
-pub(super) fn log_failure(context: &Context, error: &Error) {
+/// Says what went wrong and what follows. `most` is how many attempts there are.
+pub(super) fn log_failure(context: &Context, error: &Error, most: Option<u32>) {
     let (handler, source) = (&context.place().handler, &context.place().source);
     let (id, attempt) = (context.message_id(), context.attempt());
     if error.is_terminal() {
-        tracing::error!(%handler, %source, message_id = %id, attempt, %error, "dead-lettered");
+        tracing::error!(%handler, %source, message_id = %id, attempt, %error, "failed for good");
+    } else if most.is_some_and(|most| attempt >= most) {
+        tracing::error!(%handler, %source, message_id = %id, attempt, %error, "failed at the last attempt");
     } else {
         tracing::warn!(%handler, %source, message_id = %id, attempt, %error, "failed; to be tried again");
     }

@@ -178,7 +178,7 @@ impl ReaderTask {
             };
             watch.finish(&handled);
             let Err(error) = handled else { return true };
-            log_failure(&context, &error);
+            log_failure(&context, &error, self.retry.max_attempts);
             let wait = match error.kind() {
                 Kind::Terminal => None,
                 Kind::Transient { after } => {

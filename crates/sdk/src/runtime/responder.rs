@@ -124,7 +124,7 @@ impl ResponderTask {
                 }
             }
             Err(error) => {
-                log_failure(context, &error);
+                log_failure(context, &error, Some(1));
                 failure(&error.to_string(), error.is_terminal())
             }
         };

@@ -96,8 +96,13 @@ impl SagaStore {
 
     /// What the transport lacks for it.
     pub(crate) fn missing(&self, transport: &dyn Transport) -> Option<&'static str> {
-        let lacks = transport.capabilities().expected_version == Support::No;
-        (self.topic && lacks).then_some("expected_version")
+        let capabilities = transport.capabilities();
+        let needed = [
+            ("expected_version", capabilities.expected_version),
+            ("key_index", capabilities.key_index),
+            ("replay", capabilities.replay),
+        ];
+        needed.into_iter().find(|(_, support)| self.topic && *support == Support::No).map(|(what, _)| what)
     }
 }
 

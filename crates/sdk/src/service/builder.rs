@@ -481,6 +481,9 @@ fn missing<S>(transport: &dyn Transport, topology: &Topology, service: &Service<
         need(topic.key_index, capabilities.key_index, "key_index", who());
     }
     need(!service.responders.is_empty(), capabilities.live, "live", "answering questions".to_owned());
+    for (saga, _) in &service.sagas {
+        need(true, capabilities.delay, "delay", format!("the saga {saga:?}, whose waits are delayed messages,"));
+    }
     for subscription in service.subscriptions.iter().filter(|subscription| subscription.atomic) {
         let who = format!("handling messages of {:?} once without a database", subscription.spec.name);
         // Done by the SDK it would be two steps, with a moment between them.

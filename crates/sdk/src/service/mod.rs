@@ -9,5 +9,5 @@ mod subscription;
 pub use self::builder::{Service, ServiceError};
 pub use self::running::{Running, Stopped};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(crate) use self::subscription::Bind;
+pub(crate) use self::subscription::KeptIn;
 pub use self::subscription::{Replay, Responder, Subscription};

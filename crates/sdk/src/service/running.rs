@@ -277,13 +277,21 @@ impl Start {
             handler: replay.name.as_str().into(),
             source: replay.topic.as_str().into(),
         };
-        let routes = replay.routes.into_iter().map(|(name, bind)| Route { name, handler: bind(state.clone()) });
+        let kept_as = format!("{}/{}", replay.name, replay.version);
+        let routes = replay.routes.into_iter().map(|(name, bind)| {
+            let handler = bind(state.clone());
+            let handler = match &replay.kept_in {
+                Some(kept_in) => (kept_in.wrap)(handler, &kept_as),
+                None => handler,
+            };
+            Route { name, handler }
+        });
         let queue = replay_queue(&self.name, &replay.name);
         let task = ReaderTask {
             client: self.client.clone(),
             place: Arc::new(place),
             topic: replay.topic,
-            checkpoint: (replay.kept && replay.kept_elsewhere.is_none()).then(|| match replay.version {
+            checkpoint: (replay.kept && replay.kept_in.is_none()).then(|| match replay.version {
                 1 => queue.clone(),
                 later => format!("{queue}.v{later}"),
             }),
@@ -292,7 +300,7 @@ impl Start {
             retry: replay.retry,
             timeout: replay.timeout,
             dead_letter_queue: dead_letter_queue(&queue),
-            kept: replay.kept_elsewhere,
+            kept: replay.kept_in.as_ref().map(|kept_in| (kept_in.positions)(&kept_as)),
             stop: self.stop.clone(),
             cancel: self.cancel.clone(),
         };

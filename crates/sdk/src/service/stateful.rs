@@ -76,7 +76,7 @@ fn replay<S: 'static>(of: Replay<()>) -> Replay<S> {
         from: of.from,
         kept: of.kept,
         version: of.version,
-        kept_elsewhere: of.kept_elsewhere,
+        kept_in: of.kept_in,
         retention: of.retention,
         retry: of.retry,
         timeout: of.timeout,

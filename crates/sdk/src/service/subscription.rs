@@ -281,6 +281,17 @@ impl<S> fmt::Debug for Responder<S> {
     }
 }
 
+/// Has a handler move the position that is kept under a name.
+type Moving = dyn Fn(HandlerFn, &str) -> HandlerFn + Send;
+
+/// Keeps the position of a replay together with what its handlers do. Both functions get the name that the position is kept under.
+pub(crate) struct KeptIn {
+    /// Looks it up.
+    pub(crate) positions: Box<dyn Fn(&str) -> Positions + Send>,
+    /// Has a handler move it.
+    pub(crate) wrap: Box<Moving>,
+}
+
 /// Reads a topic's log from the beginning (or from a time, or the end) and goes on with what comes, in order: projections, reports, caches. Needs
 /// [`replay`](crate::transport::Capabilities::replay).
 pub struct Replay<S> {
@@ -289,8 +300,8 @@ pub struct Replay<S> {
     pub(crate) from: StartAt,
     pub(crate) kept: bool,
     pub(crate) version: u32,
-    /// How its position is looked up, if handlers keep it.
-    pub(crate) kept_elsewhere: Option<Positions>,
+    /// What keeps its position, if the broker does not.
+    pub(crate) kept_in: Option<KeptIn>,
     pub(crate) retention: Option<RetentionSpec>,
     pub(crate) retry: RetrySpec,
     pub(crate) timeout: Duration,
@@ -308,7 +319,7 @@ impl<S: Clone + Send + Sync + 'static> Replay<S> {
             from: StartAt::Earliest,
             kept: true,
             version: 1,
-            kept_elsewhere: None,
+            kept_in: None,
             retention: None,
             retry: RetrySpec { max_attempts: None, ..RetrySpec::default() },
             timeout: Subscription::<S>::DEFAULT_TIMEOUT,

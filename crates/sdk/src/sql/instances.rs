@@ -112,6 +112,7 @@ mod tests {
             step_name: Some("pay".to_owned()),
             attempts: 2,
             halted: false,
+            forward: false,
             error: Some("no answer".to_owned()),
             started_ms: 1,
             updated_ms,

@@ -13,7 +13,7 @@ use super::store::{Store, Tx};
 use crate::extract::FromContext;
 use crate::reaction::Reaction;
 use crate::runtime::HandlerFn;
-use crate::service::{Bind, Replay, Responder, Service, Subscription};
+use crate::service::{KeptIn, Replay, Responder, Service, Subscription};
 use crate::transport::{Outgoing, Position};
 use crate::{Context, Error, telemetry};
 
@@ -108,24 +108,21 @@ impl<S: Clone + Send + Sync + 'static> Responder<S> {
 
 impl<S: Clone + Send + Sync + 'static> Replay<S> {
     /// Keeps how far it has read in the service's own database, under the replay's name and version, in one transaction with what its handlers write by
-    /// [`Transactional`]: each record has its effect once, whatever happens in between, and however many instances read. One handler for each message. Say it after the handlers and the version. What handlers return leaves by the outbox.
+    /// [`Transactional`]: each record has its effect once, whatever happens in between, and however many instances read. One handler for each message. What handlers
+    /// return leaves by the [outbox](crate::Service::outbox).
     #[must_use]
     pub fn checkpoint_in<DB: Backend>(mut self, store: &Store<DB>) -> Self {
-        let name = format!("{}/{}", self.name, self.version);
-        let (kept, read) = (store.clone(), name.clone());
-        self.kept_elsewhere = Some(Arc::new(move || {
-            let (kept, name) = (kept.clone(), read.clone());
-            Box::pin(async move { kept.checkpoints().load(&name).await.map_err(|error| error.to_string()) })
-        }));
-        let routes = std::mem::take(&mut self.routes);
-        self.routes = routes
-            .into_iter()
-            .map(|(contract, bind)| {
-                let (store, name) = (store.clone(), name.clone());
-                let bind: Bind<S> = Box::new(move |state| checkpointed(bind(state), store, name));
-                (contract, bind)
-            })
-            .collect();
+        let (kept, moved) = (store.clone(), store.clone());
+        self.kept_in = Some(KeptIn {
+            positions: Box::new(move |name| {
+                let (kept, name) = (kept.clone(), name.to_owned());
+                Arc::new(move || {
+                    let (kept, name) = (kept.clone(), name.clone());
+                    Box::pin(async move { kept.checkpoints().load(&name).await.map_err(|error| error.to_string()) })
+                })
+            }),
+            wrap: Box::new(move |handler, name| checkpointed(handler, moved.clone(), name.to_owned())),
+        });
         self
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::figure::{Figure, Goal, median, number, rate, short};
 use super::peers::{Peers, Programs};
 use super::process::{self, Posthouse, memory_bytes};
-use super::{Plan, amqp};
+use super::{Plan, amqp, sdk};
 
 /// What the cases work with.
 pub(super) struct Lab {
@@ -45,6 +45,7 @@ pub(super) const CASES: &[Case] = &[
     Case { name: "amqp-fanout", about: "a fanout to 5 durable queues over AMQP, beside RabbitMQ", run: amqp::fanout },
     Case { name: "amqp-request", about: "direct reply-to over AMQP, beside RabbitMQ", run: amqp::request },
     Case { name: "amqp-memory", about: "memory with a million messages waiting, beside RabbitMQ", run: amqp::memory },
+    Case { name: "sdk", about: "a handler of the SDK, beside a loop written by hand", run: sdk::consume },
     Case { name: "proofs", about: "what is measured elsewhere", run: elsewhere },
 ];
 

@@ -10,6 +10,7 @@ mod machine;
 mod page;
 mod peers;
 mod process;
+mod sdk;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

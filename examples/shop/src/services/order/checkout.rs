@@ -35,15 +35,13 @@ pub(super) struct Checkout {
     pub(super) total_cents: i64,
 }
 
-/// The saga.
-///
-/// Its last step is the point of no return: once others may have heard that an order is confirmed it must not be undone. So that step is tried
-/// for as long as it takes, and the saga has no deadline, which would undo it in the middle of the telling.
+/// Reserve, pay, confirm. The confirmation is what others act on, so it is the pivot: once stock and money are there the order is confirmed, however long that
+/// takes. Before it, attempts run out, and the order is undone.
 pub(super) fn saga() -> Saga<Checkout, Orders> {
     Saga::new(CHECKOUT)
         .step(Step::new("reserve", reserve).compensate(release).retry(RETRY).compensation_retry(RETRY))
         .step(Step::new("pay", pay).compensate(refund).retry(RETRY).compensation_retry(RETRY))
-        .step(Step::new("confirm", confirm).retry(RetrySpec { max_attempts: None, ..RETRY }))
+        .step(Step::new("confirm", confirm).retry(RETRY).pivot())
         .on_compensated(cancelled)
 }
 
