@@ -2,6 +2,7 @@
 
 mod builder;
 mod describe;
+mod prepare;
 mod running;
 mod stateful;
 mod subscription;

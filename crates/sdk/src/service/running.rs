@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::util::BoxService;
 
-use super::builder::{Service, ServiceError, replay_queue};
+use super::builder::{Service, ServiceError};
+use super::prepare::replay_queue;
 use super::subscription::{Replay, Responder, Subscription};
 use crate::client::{Client, question_subject};
 use crate::context::Place;
