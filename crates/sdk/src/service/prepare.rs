@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::builder::Service;
 use super::subscription::{Binding, Replay, Subscription};
-use crate::transport::{BindingSpec, QueueSpec, Support, TopicSpec, Topology, Transport};
+use crate::transport::{BindingSpec, QueueSpec, Settlement, Support, TopicSpec, Topology, Transport};
 
 impl<S: Clone + Send + Sync + 'static> Service<S> {
     /// Gives each subscription its names, and collects the topology and all that is wrong.
@@ -148,6 +148,10 @@ fn missing<S>(transport: &dyn Transport, topology: &Topology, service: &Service<
         need(topic.key_index, capabilities.key_index, "key_index", who());
     }
     need(!service.responders.is_empty(), capabilities.live, "live", "answering questions".to_owned());
+    // There is no such transport yet; the first one brings what keeps count of the offsets below which all is done.
+    let up_to_an_offset = capabilities.settlement == Settlement::Cumulative && !service.subscriptions.is_empty();
+    let per_message = if up_to_an_offset { Support::No } else { Support::Broker };
+    need(true, per_message, "settlement of single messages", "consuming a queue".to_owned());
     for (saga, _) in &service.sagas {
         need(true, capabilities.delay, "delay", format!("the saga {saga:?}, whose waits are delayed messages,"));
     }
