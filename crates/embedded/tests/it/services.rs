@@ -332,6 +332,49 @@ async fn a_breaker_pauses_and_does_not_use_up_attempts() {
 }
 
 #[tokio::test]
+async fn a_success_that_was_begun_before_a_pause_does_not_end_it() {
+    #[derive(Clone)]
+    struct Away(Arc<AtomicU32>, Arc<tokio::sync::Semaphore>);
+    // The first message waits and succeeds in the end, all others fail at once.
+    async fn away(State(away): State<Away>, Event(order): Event<OrderCreated>) -> Result<(), Error> {
+        if order.quantity == 0 {
+            let _permit = away.1.acquire().await;
+            return Ok(());
+        }
+        away.0.fetch_add(1, Ordering::SeqCst);
+        Err(Error::retry_after("the database is away", Duration::ZERO))
+    }
+    let (broker, transport) = manual().await;
+    let away_ = Away(Arc::default(), Arc::new(tokio::sync::Semaphore::new(0)));
+    let breaker = Breaker { failure_ratio: 0.5, window: 4, pause: Duration::from_secs(60) };
+    let subscription = Subscription::new(away).concurrency(2).max_attempts(1000).breaker(breaker);
+    let service =
+        Service::new("b").state(away_.clone()).with(subscription).start(Arc::clone(&transport)).await.unwrap();
+    let client = Client::new(Arc::clone(&transport));
+    for n in 0..20 {
+        client.publish(&OrderCreated::new("o", n)).await.unwrap();
+    }
+    let count = || away_.0.load(Ordering::SeqCst);
+    let until = async |wanted: u32| {
+        while count() < wanted {
+            broker.advance(Duration::from_secs(1)).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    soon(until(4)).await;
+    let paused = count();
+    away_.1.add_permits(1);
+    // The message that is tried after the pause fails, and the next pause begins.
+    soon(until(paused + 1)).await;
+    for _ in 0..20 {
+        broker.advance(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert!(count() <= paused + 2, "{} instead of one at a time", count() - paused);
+    service.stop().await;
+}
+
+#[tokio::test]
 async fn tower_layers_wrap_a_handler() {
     async fn slow(Event(_): Event<OrderCreated>, context: Context) {
         if context.attempt() == 1 {

@@ -153,6 +153,7 @@ impl Lane {
             ending,
             working,
             waiting: VecDeque::new(),
+            leaving: false,
             out: HashMap::new(),
             tick: 0,
         };
@@ -171,6 +172,8 @@ struct Shift<'a> {
     working: FuturesUnordered<BoxFuture<'static, Done>>,
     /// Delivered, and not begun.
     waiting: VecDeque<Delivery>,
+    /// Takes no more deliveries.
+    leaving: bool,
     /// At work, and since which tick.
     out: HashMap<u64, u64>,
     tick: u64,
@@ -207,6 +210,7 @@ impl Shift<'_> {
             }
         };
         consumer.stop();
+        self.leaving = true;
         self.finish(look).await;
         left
     }
@@ -279,9 +283,10 @@ impl Shift<'_> {
         let mut next = Some(first);
         while let Some(done) = next {
             self.out.remove(&done.tag);
-            if let Some(watch) = self.watch.as_mut() {
+            // What was begun before a pause says nothing about whether to end it: the one message that is tried afterwards does.
+            if let Some(watch) = self.watch.as_mut().filter(|_| left.is_none() && !self.leaving) {
                 left = match watch.note(done.failed) {
-                    Verdict::GoOn => left,
+                    Verdict::GoOn => None,
                     Verdict::Pause(pause) => Some(Left::Pause(pause)),
                     Verdict::Resume => Some(Left::Resume),
                 };
