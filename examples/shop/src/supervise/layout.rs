@@ -1,8 +1,9 @@
 //! Where everything of a shop is: ports, files, programs.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, bail, ensure};
 use sqlx::Connection;
@@ -149,10 +150,24 @@ pub(super) fn beside_us(name: &str) -> anyhow::Result<Option<PathBuf>> {
     Ok(places.into_iter().map(|place| place.join(name)).find(|file| file.is_file()))
 }
 
-/// A port of loopback that nobody has at the moment.
+/// Where servers listen: below the ports that the system gives to outgoing connections (from 32768 on, unless it was told otherwise). One of those
+/// would be taken by some client between the choice and the server's start, or while a killed server is away.
+const PORTS: std::ops::Range<u16> = 10_000..32_768;
+/// How many ports are tried before it is given up.
+const PORT_TRIES: usize = 200;
+
+/// A port on which nobody listens, and which this process has not given out before.
 pub(super) async fn free_port() -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("looking for a free port")?;
-    Ok(listener.local_addr()?)
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    for _ in 0..PORT_TRIES {
+        let port = fastrand::u16(PORTS);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let is_new = GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port);
+        if is_new && TcpListener::bind(address).await.is_ok() {
+            return Ok(address);
+        }
+    }
+    anyhow::bail!("no free port was found between {} and {}", PORTS.start, PORTS.end)
 }
 
 /// Makes a schema, and gives the URL that leads there.
