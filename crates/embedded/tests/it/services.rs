@@ -411,3 +411,17 @@ async fn what_makes_no_sense_is_refused_before_anything_is_declared() {
     assert!(transport.queue_len("twice.order.created").await.is_err());
     assert_eq!(transport.capabilities().keyed, Support::Broker);
 }
+
+#[tokio::test]
+async fn the_calls_of_a_handler_that_a_test_names_fail() {
+    async fn told(State(seen): State<Seen<u32>>, Event(_): Event<OrderCreated>, context: Context) {
+        let _ = seen.send(context.attempt());
+    }
+    let (broker, transport) = manual().await;
+    let (seen, mut attempts) = mpsc::unbounded_channel();
+    let subscription = Subscription::new(told).layer(sdk::testkit::FailNth::calls([1, 2]));
+    let service = Service::new("s").state(seen).with(subscription).start(Arc::clone(&transport)).await.unwrap();
+    Client::new(Arc::clone(&transport)).publish(&OrderCreated::new("o", 1)).await.unwrap();
+    soon(settled(&*transport, &broker, &mut attempts, 3)).await;
+    service.stop().await;
+}

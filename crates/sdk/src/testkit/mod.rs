@@ -7,6 +7,7 @@
 mod chaos;
 pub mod collector;
 mod consumer;
+mod fail_nth;
 mod faulty;
 mod plan;
 mod settler;
@@ -14,5 +15,6 @@ mod settler;
 mod tests;
 
 pub use self::chaos::{Chaos, chaos};
+pub use self::fail_nth::{FailNth, FailingNth};
 pub use self::faulty::{Faulty, Injected};
 pub use self::plan::{Fault, Plan};
