@@ -7,6 +7,7 @@
 extern crate self as sdk;
 
 pub mod asyncapi;
+mod backoff;
 #[cfg(feature = "claim-check")]
 pub mod claim_check;
 mod client;

@@ -135,8 +135,8 @@ impl EventLog for TopicLog {
             message.key = Some(Bytes::copy_from_slice(stream.as_bytes()));
             message.content_type = Some("application/json".into());
             let outgoing = Outgoing { to: Destination::Topic(topic), message };
-            let answers = crate::runtime::publish(&self.client, vec![outgoing]).await;
-            answers.into_iter().try_for_each(|answer| answer.map(drop)).map_err(|error| LogError(error.to_string()))
+            let kept = crate::runtime::publish_all(&self.client, vec![outgoing]).await;
+            kept.map_err(|error| LogError(error.to_string()))
         })
     }
 }

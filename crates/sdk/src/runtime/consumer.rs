@@ -16,6 +16,7 @@ use tracing::Instrument;
 use super::Work;
 use super::breaker::{Breaker, Verdict, Watch};
 use super::outcome::{Ended, Ending};
+use crate::backoff::{Backoff, Pace};
 use crate::client::Client;
 use crate::context::Place;
 use crate::reaction::Reaction;
@@ -23,8 +24,8 @@ use crate::telemetry::Source;
 use crate::transport::{Consume, Consumer, Delivery, QueueSpec, Settle, Topology, TransportError};
 use crate::{Context, Error};
 
-/// The longest pause between attempts to consume again.
-const RECONSUME_CAP: Duration = Duration::from_secs(30);
+/// The pauses between attempts to consume again.
+const RECONSUME: Backoff = Backoff { initial: Duration::from_millis(200), cap: Duration::from_secs(30) };
 /// Settlements that are handed over together at most.
 const SETTLE_BATCH: usize = 512;
 
@@ -83,11 +84,11 @@ impl Lane {
     /// Consumes until it is stopped. `begun` hears of the first success, or of the error that came instead.
     pub(crate) async fn run(mut self, begun: tokio::sync::oneshot::Sender<Result<(), TransportError>>) {
         let mut begun = Some(begun);
-        let mut failures = 0u32;
+        let mut pace = Pace::new(RECONSUME);
         loop {
             let left = match self.consume_once(&mut begun).await {
                 Ok(left) => {
-                    failures = 0;
+                    pace.reset();
                     left
                 }
                 Err(error) => match begun.take() {
@@ -104,9 +105,7 @@ impl Lane {
                 }
                 Left::Lost(error) => {
                     tracing::warn!(queue = %self.task.queue.name, %error, "cannot consume; trying again");
-                    failures = failures.saturating_add(1);
-                    let wait = Duration::from_millis(100).saturating_mul(1u32 << failures.min(16)).min(RECONSUME_CAP);
-                    wait.mul_f64(fastrand::f64())
+                    pace.next()
                 }
             };
             let transport = Arc::clone(self.task.client.transport());

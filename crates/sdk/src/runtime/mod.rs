@@ -69,6 +69,19 @@ pub(crate) async fn publish(client: &Client, mut messages: Vec<Outgoing>) -> Vec
     answers
 }
 
+/// As [`publish`], where all of them count.
+///
+/// # Errors
+/// The first failure; the others may be stored. A message without an answer is not known to be, and counts as one.
+pub(crate) async fn publish_all(client: &Client, messages: Vec<Outgoing>) -> Result<(), PublishError> {
+    let count = messages.len();
+    let answers = publish(client, messages).await;
+    if answers.len() < count {
+        return Err(PublishError::Closed);
+    }
+    answers.into_iter().try_for_each(|answer| answer.map(drop))
+}
+
 /// Begins the spans of messages that are about to be published, and writes them into the messages.
 pub(crate) fn watch(client: &Client, messages: &mut [Outgoing]) -> Vec<Producing> {
     messages.iter_mut().map(|outgoing| client.telemetry().producing(&mut outgoing.message, &outgoing.to)).collect()

@@ -8,13 +8,18 @@ use types::{Text, Value};
 use crate::client::Client;
 use crate::error::Kind;
 use crate::reaction::Reaction;
-use crate::transport::{Destination, Outgoing, PublishError, QueueSpec, RetrySpec, Settle, Settler, Support};
+use crate::transport::{Destination, Outgoing, PublishError, QueueSpec, Settle, Settler, Support};
 use crate::{Context, Envelope, Error, headers};
 
 /// Longest error text that travels with a message, in bytes.
 const MAX_ERROR_BYTES: usize = 1024;
 /// How long a message that could be neither retried nor dead-lettered is kept before it is given back, so that it does not come again at once.
 const GIVE_BACK_AFTER: Duration = Duration::from_secs(1);
+
+/// Why a message is a dead letter: its error said that trying again is in vain.
+pub(super) const TERMINAL: &str = "terminal";
+/// Why a message is a dead letter: no attempt was left.
+pub(super) const MAX_ATTEMPTS: &str = "max-attempts";
 
 /// Ends deliveries of one queue.
 pub(super) struct Ending {
@@ -64,27 +69,24 @@ impl Ending {
                 Err(error) => Err(unpublished(error)),
             };
         }
-        let answers = super::publish(&self.client, messages).await;
-        answers.into_iter().try_for_each(|answer| answer.map(drop).map_err(unpublished))?;
+        super::publish_all(&self.client, messages).await.map_err(unpublished)?;
         Ok(Ended::Settle(Settle::Ack))
     }
 
     async fn failed(&self, context: &Context, error: &Error) -> Ended {
         let capabilities = self.client.transport().capabilities();
-        let text = shortened(&error.to_string());
+        let text = shortened(&error.to_string()).to_owned();
         let (retried, kept) = (capabilities.retry, capabilities.dead_letter);
         match error.kind() {
             Kind::Terminal if kept == Support::Broker => Ended::Settle(Settle::DeadLetter { reason: text }),
-            Kind::Terminal => self.move_to(self.dead_letter(context, "terminal", &text)).await,
+            Kind::Terminal => self.move_to(self.dead_letter(context, TERMINAL, &text)).await,
             Kind::Transient { after } if retried == Support::Broker => {
                 Ended::Settle(Settle::Retry { after, error: text })
             }
             Kind::Transient { after } => {
-                let next = match self.queue.retry.wait_after(context.attempt()) {
-                    Some(wait) => {
-                        self.again(context, after.unwrap_or_else(|| jittered(&self.queue.retry, wait)), &text)
-                    }
-                    None => self.dead_letter(context, "max-attempts", &text),
+                let next = match self.queue.retry.draw_wait(context.attempt(), after) {
+                    Some(wait) => self.again(context, wait, &text),
+                    None => self.dead_letter(context, MAX_ATTEMPTS, &text),
                 };
                 self.move_to(next).await
             }
@@ -94,9 +96,8 @@ impl Ending {
     /// Publishes the message where it goes instead, and ends the delivery then: it may be there twice, and is never nowhere.
     async fn move_to(&self, next: Outgoing) -> Ended {
         let transport = self.client.transport();
-        let answer = super::publish(&self.client, vec![next]).await.pop().unwrap_or(Err(PublishError::Closed));
-        match answer {
-            Ok(_) => Ended::Settle(Settle::Ack),
+        match super::publish_all(&self.client, vec![next]).await {
+            Ok(()) => Ended::Settle(Settle::Ack),
             Err(error) => {
                 tracing::warn!(queue = %self.queue.name, %error, "a failed message could not be moved; it goes back to its queue");
                 transport.sleep(GIVE_BACK_AFTER).await;
@@ -115,12 +116,8 @@ impl Ending {
 
     fn dead_letter(&self, context: &Context, reason: &'static str, error: &str) -> Outgoing {
         let mut message = self.copy(context);
-        message.expires_at = None;
-        headers::set_value(&mut message, headers::ATTEMPT, Value::int(i64::from(context.attempt())));
-        headers::set(&mut message, headers::DEAD_LETTER_REASON, Text::from_static(reason));
-        headers::set(&mut message, headers::DEAD_LETTER_ERROR, Text::from(error));
+        give_up(&mut message, context, reason, error);
         headers::set(&mut message, headers::DEAD_LETTER_QUEUE, Text::from(&*self.queue.name));
-        headers::set_value(&mut message, headers::DEAD_LETTER_TIME, Value::int(context.now().0));
         Outgoing { to: Destination::Queue(self.queue.dead_letter_queue()), message }
     }
 
@@ -143,14 +140,15 @@ fn unpublished(error: PublishError) -> Error {
     if transient { error } else { error.into_terminal() }
 }
 
-fn jittered(retry: &RetrySpec, wait: Duration) -> Duration {
-    if retry.jitter { wait.mul_f64(fastrand::f64()) } else { wait }
+/// Makes a copy of a message a dead letter: it never expires, and says why it is one.
+pub(super) fn give_up(message: &mut Envelope, context: &Context, reason: &'static str, error: &str) {
+    message.expires_at = None;
+    headers::set_value(message, headers::ATTEMPT, Value::int(i64::from(context.attempt())));
+    headers::set(message, headers::DEAD_LETTER_REASON, Text::from_static(reason));
+    headers::set(message, headers::DEAD_LETTER_ERROR, Text::from(shortened(error)));
+    headers::set_value(message, headers::DEAD_LETTER_TIME, Value::int(context.now().0));
 }
 
-fn shortened(text: &str) -> String {
-    let mut end = text.len().min(MAX_ERROR_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default().to_owned()
+fn shortened(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(MAX_ERROR_BYTES)).unwrap_or_default()
 }

@@ -11,19 +11,19 @@ use tracing::Instrument;
 
 use super::HandlerFn;
 use super::consumer::{log_failure, outcome};
+use super::outcome::{MAX_ATTEMPTS, TERMINAL, give_up};
+use crate::backoff::{Backoff, Pace};
 use crate::client::Client;
 use crate::context::Place;
 use crate::error::Kind;
 use crate::telemetry::Source;
-use crate::transport::{
-    Destination, Outgoing, Position, PublishError, Reader, Record, RetrySpec, StartAt, TransportError,
-};
+use crate::transport::{Destination, Outgoing, Position, Reader, Record, RetrySpec, StartAt, TransportError};
 use crate::{Context, Error, headers};
 
 /// Records after which the position is committed even if more follow at once.
 const COMMIT_EVERY: usize = 256;
-/// The longest pause between attempts to read again.
-const REREAD_CAP: Duration = Duration::from_secs(30);
+/// The pauses between attempts to read again.
+const REREAD: Backoff = Backoff { initial: Duration::from_millis(200), cap: Duration::from_secs(30) };
 
 /// What handles the messages of one name; of all names if there is none.
 pub(crate) struct Route {
@@ -80,7 +80,7 @@ impl ReaderTask {
 
     /// Reads until it is stopped.
     pub(crate) async fn run(self, mut reader: Box<dyn Reader>) {
-        let mut failures = 0u32;
+        let mut pace = Pace::new(REREAD);
         loop {
             match self.read(&mut *reader).await {
                 Ok(()) => return,
@@ -90,10 +90,8 @@ impl ReaderTask {
                 }
             }
             loop {
-                failures = failures.saturating_add(1).min(16);
-                let wait = Duration::from_millis(100).saturating_mul(1 << failures).min(REREAD_CAP);
                 tokio::select! {
-                    () = self.client.transport().sleep(wait.mul_f64(fastrand::f64())) => {}
+                    () = self.client.transport().sleep(pace.next()) => {}
                     () = self.stop.cancelled() => return,
                 }
                 if let Ok(again) = self.open().await {
@@ -168,7 +166,7 @@ impl ReaderTask {
             let (trace, span) = (watch.context().clone(), watch.log_span(&self.topic, &record.message));
             let handling = async {
                 match outcome((route.handler)(context.clone()), self.timeout).await {
-                    Ok(reaction) => self.publish(reaction.publishes).await,
+                    Ok(reaction) => Ok(super::publish_all(&self.client, reaction.publishes).await?),
                     Err(error) => Err(error),
                 }
             };
@@ -181,13 +179,10 @@ impl ReaderTask {
             log_failure(&context, &error, self.retry.max_attempts);
             let wait = match error.kind() {
                 Kind::Terminal => None,
-                Kind::Transient { after } => {
-                    let wait = self.retry.wait_after(attempt);
-                    wait.map(|wait| after.unwrap_or_else(|| wait.mul_f64(fastrand::f64())))
-                }
+                Kind::Transient { after } => self.retry.draw_wait(attempt, after),
             };
             let Some(wait) = wait else {
-                if self.give_up(record, attempt, &error).await {
+                if self.give_up(&context, &error).await {
                     return true;
                 }
                 continue;
@@ -199,29 +194,18 @@ impl ReaderTask {
         }
     }
 
-    async fn publish(&self, messages: Vec<Outgoing>) -> Result<(), Error> {
-        let answers = super::publish(&self.client, messages).await;
-        answers.into_iter().try_for_each(|answer| answer.map(drop).map_err(Error::from))
-    }
-
     /// Keeps a record that is given up in the dead-letter queue; false if that failed.
-    async fn give_up(&self, record: &Record, attempts: u32, error: &Error) -> bool {
-        let transport = self.client.transport();
-        let mut message = record.message.clone();
-        message.expires_at = None;
+    async fn give_up(&self, context: &Context, error: &Error) -> bool {
+        let mut message = context.envelope().clone();
         message.not_before = None;
-        let kind = if error.is_terminal() { "terminal" } else { "max-attempts" };
-        headers::set_value(&mut message, headers::ATTEMPT, types::Value::int(i64::from(attempts)));
-        headers::set(&mut message, headers::DEAD_LETTER_REASON, types::Text::from_static(kind));
-        headers::set(&mut message, headers::DEAD_LETTER_ERROR, types::Text::from(error.to_string()));
-        headers::set_value(&mut message, headers::DEAD_LETTER_TIME, types::Value::int(transport.now().0));
+        let reason = if error.is_terminal() { TERMINAL } else { MAX_ATTEMPTS };
+        give_up(&mut message, context, reason, &error.to_string());
         let outgoing = Outgoing { to: Destination::Queue(self.dead_letter_queue.clone()), message };
-        let answer = super::publish(&self.client, vec![outgoing]).await.pop();
-        match answer.unwrap_or(Err(PublishError::Closed)) {
-            Ok(_) => true,
+        match super::publish_all(&self.client, vec![outgoing]).await {
+            Ok(()) => true,
             Err(error) => {
                 tracing::warn!(queue = %self.dead_letter_queue, %error, "a dead letter was not kept; the record is tried again");
-                transport.sleep(Duration::from_secs(1)).await;
+                self.client.transport().sleep(Duration::from_secs(1)).await;
                 false
             }
         }

@@ -116,13 +116,10 @@ impl ResponderTask {
         let transport = self.client.transport();
         watch.finish(&outcome);
         let answer = match outcome {
-            Ok(reaction) => {
-                let published = super::publish(&self.client, reaction.publishes).await;
-                match published.into_iter().find_map(Result::err) {
-                    None => reaction.answer.unwrap_or_default(),
-                    Some(error) => failure(&format!("what followed was not published: {error}"), false),
-                }
-            }
+            Ok(reaction) => match super::publish_all(&self.client, reaction.publishes).await {
+                Ok(()) => reaction.answer.unwrap_or_default(),
+                Err(error) => failure(&format!("what followed was not published: {error}"), false),
+            },
             Err(error) => {
                 log_failure(context, &error, Some(1));
                 failure(&error.to_string(), error.is_terminal())

@@ -170,7 +170,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Orchestrator<T> {
                 }
             }
             Next::Undo(left, run, timeout) => {
-                let name = left.checked_sub(1).map_or_else(|| Arc::from("compensated"), |number| self.name_of(number));
+                let name = self.undo_name(left);
                 let at = self.at(instance, &name, true);
                 let undone = match run {
                     Some(run) => self.run(context, instance, run, at, timeout).await,
@@ -259,7 +259,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Orchestrator<T> {
                 if number >= pivot {
                     retry.max_attempts = None;
                 }
-                retry.wait_after(instance.attempts).map(|wait| after.unwrap_or_else(|| jittered(&retry, wait)))
+                retry.draw_wait(instance.attempts, after)
             }
         };
         if wait.is_none() {
@@ -294,7 +294,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Orchestrator<T> {
     fn undo_failed(&self, instance: &mut SagaInstance, left: usize, error: &Error) -> Option<Duration> {
         instance.attempts = instance.attempts.saturating_add(1);
         let stuck = error.is_terminal() || instance.attempts >= self.saga.stuck_after;
-        let at = left.checked_sub(1).map_or_else(|| Arc::from("compensated"), |number| self.name_of(number));
+        let at = self.undo_name(left);
         if stuck {
             tracing::error!(saga = %self.saga.name, id = %instance.id, step = %at, attempts = instance.attempts, %error, "stuck: a step cannot be undone");
             instance.status = SagaStatus::Stuck;
@@ -310,7 +310,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Orchestrator<T> {
         let step = left.checked_sub(1).and_then(|number| self.saga.steps.get(number));
         let retry =
             step.map_or_else(|| RetrySpec { max_attempts: None, ..RetrySpec::default() }, |step| step.undo_retry);
-        retry.wait_after(instance.attempts).map(|wait| jittered(&retry, wait))
+        retry.draw_wait(instance.attempts, None)
     }
 
     fn at(&self, instance: &SagaInstance, step: &Arc<str>, undo: bool) -> At {
@@ -322,6 +322,11 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Orchestrator<T> {
             attempt: instance.attempts.saturating_add(1),
             failure: instance.error.as_deref().filter(|_| undo).map(|error| began(error).into()),
         }
+    }
+
+    /// What is undone next: the last of so many steps, or what follows when all are undone.
+    fn undo_name(&self, left: usize) -> Arc<str> {
+        left.checked_sub(1).map_or_else(|| Arc::from("compensated"), |number| self.name_of(number))
     }
 
     fn name_of(&self, number: usize) -> Arc<str> {
@@ -341,17 +346,9 @@ fn began(error: &str) -> &str {
     error.split(UNDO_ERROR).next().unwrap_or_default()
 }
 
-fn jittered(retry: &RetrySpec, wait: Duration) -> Duration {
-    if retry.jitter { wait.mul_f64(fastrand::f64()) } else { wait }
-}
-
 async fn publish(context: &Context, messages: Vec<Outgoing>) -> Result<(), Error> {
-    if messages.is_empty() {
-        return Ok(());
-    }
     let messages = messages.into_iter().map(|outgoing| context.following(outgoing)).collect();
-    let answers = runtime::publish(context.client(), messages).await;
-    answers.into_iter().try_for_each(|answer| answer.map(drop).map_err(Error::from))
+    Ok(runtime::publish_all(context.client(), messages).await?)
 }
 
 /// A saga that could not be read or written is tried again.

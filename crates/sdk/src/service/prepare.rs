@@ -150,16 +150,14 @@ fn missing<S>(transport: &dyn Transport, topology: &Topology, service: &Service<
     need(!service.responders.is_empty(), capabilities.live, "live", "answering questions".to_owned());
     // There is no such transport yet; the first one brings what keeps count of the offsets below which all is done.
     let up_to_an_offset = capabilities.settlement == Settlement::Cumulative && !service.subscriptions.is_empty();
-    let per_message = if up_to_an_offset { Support::No } else { Support::Broker };
-    need(true, per_message, "settlement of single messages", "consuming a queue".to_owned());
+    need(up_to_an_offset, Support::No, "settlement of single messages", "consuming a queue".to_owned());
     for (saga, _) in &service.sagas {
         need(true, capabilities.delay, "delay", format!("the saga {saga:?}, whose waits are delayed messages,"));
     }
     for subscription in service.subscriptions.iter().filter(|subscription| subscription.atomic) {
         let who = format!("handling messages of {:?} once without a database", subscription.spec.name);
         // Done by the SDK it would be two steps, with a moment between them.
-        let atomic = if capabilities.ack_and_publish == Support::Broker { Support::Broker } else { Support::No };
-        need(true, atomic, "ack_and_publish", who);
+        need(capabilities.ack_and_publish != Support::Broker, Support::No, "ack_and_publish", who);
     }
     problems
 }

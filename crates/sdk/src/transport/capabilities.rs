@@ -77,6 +77,28 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// Nothing at all, and messages settled one by one: a transport that has little names what it has, with `..Capabilities::none()` behind it.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self {
+            settlement: Settlement::PerMessage,
+            retry: Support::No,
+            dead_letter: Support::No,
+            delay: Support::No,
+            max_delay: None,
+            keyed: Support::No,
+            replay: Support::No,
+            key_index: Support::No,
+            expected_version: Support::No,
+            ack_and_publish: Support::No,
+            dedup: Support::No,
+            live: Support::No,
+            priority: Support::No,
+            browse: Support::No,
+            max_body_bytes: 0,
+        }
+    }
+
     /// Name and support of each capability that is somebody's, in the table's order.
     #[must_use]
     pub fn rows(&self) -> [(&'static str, Support); 12] {

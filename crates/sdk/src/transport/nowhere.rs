@@ -10,7 +10,7 @@ use types::{Clock, Timestamp};
 
 use super::{
     Capabilities, Connection, Consume, Consumer, Expected, Inbox, Listener, Outgoing, Position, PublishError,
-    Published, Reader, Record, Settlement, StartAt, Support, Topology, Transport, TransportError,
+    Published, Reader, Record, StartAt, Topology, Transport, TransportError,
 };
 use crate::Envelope;
 
@@ -24,25 +24,11 @@ pub(crate) struct Nowhere {
 
 impl Nowhere {
     pub(crate) fn new() -> Self {
-        let no = Support::No;
-        let capabilities = Capabilities {
-            settlement: Settlement::PerMessage,
-            retry: no,
-            dead_letter: no,
-            delay: no,
-            max_delay: None,
-            keyed: no,
-            replay: no,
-            key_index: no,
-            expected_version: no,
-            ack_and_publish: no,
-            dedup: no,
-            live: no,
-            priority: no,
-            browse: no,
-            max_body_bytes: 0,
-        };
-        Self { capabilities, clock: SystemClock::new(), connection: watch::Sender::new(Connection::Closed) }
+        Self {
+            capabilities: Capabilities::none(),
+            clock: SystemClock::new(),
+            connection: watch::Sender::new(Connection::Closed),
+        }
     }
 }
 

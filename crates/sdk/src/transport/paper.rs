@@ -13,8 +13,8 @@ use types::{Clock, SubjectPattern, Timestamp};
 
 use super::{
     BindingSpec, Capabilities, Connection, Consume, Consumer, Delivery, Destination, Expected, Inbox, Listener,
-    Outgoing, Position, PublishError, Published, Reader, Record, Settle, Settlement, Settler, StartAt, Support,
-    Topology, Transport, TransportError,
+    Outgoing, Position, PublishError, Published, Reader, Record, Settle, Settler, StartAt, Support, Topology,
+    Transport, TransportError,
 };
 use crate::{Envelope, headers};
 
@@ -51,23 +51,11 @@ struct Waiting {
 
 impl Paper {
     pub(crate) fn new() -> Arc<Self> {
-        let no = Support::No;
         let capabilities = Capabilities {
-            settlement: Settlement::PerMessage,
-            retry: no,
             dead_letter: Support::Broker,
-            delay: no,
-            max_delay: None,
-            keyed: no,
-            replay: no,
-            key_index: no,
-            expected_version: no,
-            ack_and_publish: no,
-            dedup: no,
-            live: no,
-            priority: no,
             browse: Support::Broker,
             max_body_bytes: 1024 * 1024,
+            ..Capabilities::none()
         };
         Arc::new(Self {
             capabilities,

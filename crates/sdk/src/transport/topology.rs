@@ -145,6 +145,13 @@ impl RetrySpec {
         Some(Duration::try_from_secs_f64(wait_s).map_or(self.cap, |wait| wait.min(self.cap)))
     }
 
+    /// The wait after this attempt, drawn: anything up to [`wait_after`](Self::wait_after) with jitter, all of it without; `instead` of both if that is given. `None` if
+    /// it was the last attempt.
+    pub(crate) fn draw_wait(&self, attempt: u32, instead: Option<Duration>) -> Option<Duration> {
+        let wait = self.wait_after(attempt)?;
+        Some(instead.unwrap_or_else(|| if self.jitter { wait.mul_f64(fastrand::f64()) } else { wait }))
+    }
+
     /// The longest time from a message's first attempt to its last, handlers' own time aside; `None` if it is retried without end.
     #[must_use]
     pub fn longest(&self) -> Option<Duration> {

@@ -174,11 +174,9 @@ mod tests {
     #[test]
     fn every_case_has_a_name_of_its_own_and_names_a_capability() {
         let everything = |support| Capabilities {
-            settlement: Settlement::PerMessage,
             retry: support,
             dead_letter: support,
             delay: support,
-            max_delay: None,
             keyed: support,
             replay: support,
             key_index: support,
@@ -189,6 +187,7 @@ mod tests {
             priority: support,
             browse: support,
             max_body_bytes: 1,
+            ..Capabilities::none()
         };
         let known: Vec<&str> = everything(Support::No).rows().iter().map(|(name, _)| *name).collect();
         let mut names = std::collections::BTreeSet::new();
@@ -207,19 +206,9 @@ mod tests {
         let mut capabilities = Capabilities {
             settlement: Settlement::Cumulative,
             retry: Support::Sdk,
-            dead_letter: Support::No,
             delay: Support::Sdk,
-            max_delay: None,
-            keyed: Support::No,
-            replay: Support::No,
-            key_index: Support::No,
-            expected_version: Support::No,
-            ack_and_publish: Support::No,
-            dedup: Support::No,
-            live: Support::No,
-            priority: Support::No,
-            browse: Support::No,
             max_body_bytes: 1,
+            ..Capabilities::none()
         };
         assert_eq!(broker("retry").met_by(&capabilities), Err(Outcome::BySdk));
         assert_eq!(has("delay").met_by(&capabilities), Ok(()));

@@ -312,11 +312,7 @@ impl<DB: Backend> fmt::Debug for Relay<DB> {
 
 /// An error text of at most [`MAX_ERROR_BYTES`].
 pub(super) fn shortened(text: &str) -> String {
-    let mut end = text.len().min(MAX_ERROR_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default().replace('\0', "\u{fffd}")
+    text.get(..text.floor_char_boundary(MAX_ERROR_BYTES)).unwrap_or_default().replace('\0', "\u{fffd}")
 }
 
 /// In how long this moment comes.

@@ -12,9 +12,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::envelope;
 use super::faults;
-use super::link::{Link, Waits};
+use super::link::Link;
 use super::options::MAX_BATCH;
 use super::settler::{Acker, Shared};
+use crate::backoff::Pace;
 use crate::transport::{Consume, Consumer, Delivery, Settler, TransportError};
 
 /// A standing consumer.
@@ -25,7 +26,7 @@ pub(super) struct Standing {
     shared: Arc<Shared>,
     /// The stream and its channel while there is one.
     stream: Option<(lapin::Consumer, lapin::Channel)>,
-    waits: Waits,
+    waits: Pace,
     stopped: bool,
 }
 
@@ -52,7 +53,7 @@ impl Standing {
             prefetch: u16::try_from(consume.credit.max(1)).unwrap_or(u16::MAX),
         };
         let (acker, shared) = Acker::start();
-        let waits = Waits::new(&link.options);
+        let waits = link.options.pace();
         let mut standing = Self { link: Arc::clone(link), spec, acker, shared, stream: None, waits, stopped: false };
         let deadline = link.deadline();
         timeout_at(deadline, standing.attach(Some(deadline))).await.map_err(|_| link.unavailable())??;

@@ -62,7 +62,7 @@ impl Link {
             options,
         };
         let deadline = Instant::now() + link.options.patience;
-        let mut waits = Waits::new(&link.options);
+        let mut waits = link.options.pace();
         let first = loop {
             match link.attempt().await {
                 Ok(connection) => break connection,
@@ -89,7 +89,7 @@ impl Link {
     /// Keeps a connection until the transport is closed.
     async fn keep(self: Arc<Self>, first: lapin::Connection) {
         let mut next = Some(first);
-        let mut waits = Waits::new(&self.options);
+        let mut waits = self.options.pace();
         while !self.closed.is_cancelled() {
             let Some(connection) = next.take() else {
                 tokio::select! {
@@ -107,7 +107,7 @@ impl Link {
             let since = Instant::now();
             self.serve(Arc::new(Session { connection })).await;
             if since.elapsed() >= GOOD_AFTER {
-                waits = Waits::new(&self.options);
+                waits = self.options.pace();
             }
         }
         self.session.send_replace(None);
@@ -199,50 +199,5 @@ impl Link {
             sleep(CHANNEL_RETRY).await;
         }
         worth_it
-    }
-}
-
-/// Growing waits with full jitter.
-pub(super) struct Waits {
-    next: Duration,
-    initial: Duration,
-    cap: Duration,
-}
-
-impl Waits {
-    pub(super) fn new(options: &AmqpOptions) -> Self {
-        Self { next: options.reconnect_initial, initial: options.reconnect_initial, cap: options.reconnect_cap }
-    }
-
-    /// The next wait.
-    pub(super) fn next(&mut self) -> Duration {
-        let wait = self.next.mul_f64(fastrand::f64());
-        self.next = self.next.saturating_mul(2).min(self.cap);
-        wait
-    }
-
-    /// Begins with the shortest again.
-    pub(super) fn reset(&mut self) {
-        self.next = self.initial;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_grow_up_to_their_cap_and_are_random_below() {
-        let options = AmqpOptions {
-            reconnect_initial: Duration::from_millis(100),
-            reconnect_cap: Duration::from_millis(350),
-            ..AmqpOptions::default()
-        };
-        let mut waits = Waits::new(&options);
-        for most_ms in [100, 200, 350, 350] {
-            assert!(waits.next() <= Duration::from_millis(most_ms));
-        }
-        waits.reset();
-        assert!(waits.next() <= Duration::from_millis(100));
     }
 }

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::envelope;
 use super::faults;
-use super::link::{Link, Waits};
+use super::link::Link;
 use super::options::MAX_HEARD;
 use crate::Envelope;
 use crate::transport::{Inbox, Listener, TransportError};
@@ -179,7 +179,7 @@ impl Task {
     }
 
     async fn hear(&self, mut ready: Option<oneshot::Sender<Result<(), TransportError>>>) {
-        let mut waits = Waits::new(&self.link.options);
+        let mut waits = self.link.options.pace();
         let mut lost = Instant::now();
         loop {
             let Ok(channel) = self.link.channel().await else { return };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lapin::uri::{AMQPScheme, AMQPUri};
 
+use crate::backoff::{Backoff, Pace};
 use crate::transport::TransportError;
 
 /// Largest body: what Posthouse and RabbitMQ from version 4 on take unless their operators say otherwise.
@@ -59,6 +60,11 @@ impl Default for AmqpOptions {
 }
 
 impl AmqpOptions {
+    /// The waits between attempts to connect.
+    pub(super) const fn pace(&self) -> Pace {
+        Pace::new(Backoff { initial: self.reconnect_initial, cap: self.reconnect_cap })
+    }
+
     /// # Errors
     /// [`TransportError::Invalid`], by name of the setting.
     pub(super) fn check(&self) -> Result<(), TransportError> {
@@ -106,6 +112,21 @@ impl AmqpOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waits_grow_up_to_their_cap_and_are_random_below() {
+        let options = AmqpOptions {
+            reconnect_initial: Duration::from_millis(100),
+            reconnect_cap: Duration::from_millis(350),
+            ..AmqpOptions::default()
+        };
+        let mut waits = options.pace();
+        for most_ms in [100, 200, 350, 350] {
+            assert!(waits.next() <= Duration::from_millis(most_ms));
+        }
+        waits.reset();
+        assert!(waits.next() <= Duration::from_millis(100));
+    }
 
     #[test]
     fn senseless_settings_are_refused_by_name() {

@@ -25,7 +25,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::faults;
-use super::link::{Link, Waits};
+use super::link::Link;
+use crate::backoff::Pace;
 use crate::transport::PublishError;
 
 /// What is published: all of a frame, and when it was tried for long enough.
@@ -141,7 +142,7 @@ struct Task {
 
 impl Task {
     async fn run(mut self) {
-        let mut waits = Waits::new(&self.link.options);
+        let mut waits = self.link.options.pace();
         while let Some(channel) = self.open().await {
             let Some(error) = self.publish_on(&channel, &mut waits).await else { break };
             let clear = faults::is_of_channel(&error) && self.blame(&error);
@@ -175,7 +176,7 @@ impl Task {
     }
 
     /// Publishes on a channel until that ends; `None` once the transport is closed.
-    async fn publish_on(&mut self, channel: &Channel, waits: &mut Waits) -> Option<lapin::Error> {
+    async fn publish_on(&mut self, channel: &Channel, waits: &mut Pace) -> Option<lapin::Error> {
         let mut confirms: FuturesUnordered<Confirm> = FuturesUnordered::new();
         loop {
             self.send(channel, &mut confirms);

@@ -18,10 +18,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tonic::{Response, Status};
 
-use super::backoff::Pace;
 use super::door::Door;
 use super::fault::Fault;
 use super::{PosthouseOptions, Time};
+use crate::backoff::Pace;
 use crate::transport::{Connection, Destination, TransportError};
 
 /// Largest frame from the broker, in bytes. Its own bound on a body is smaller.

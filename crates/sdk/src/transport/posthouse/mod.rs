@@ -20,7 +20,6 @@
 //! `dedup_id` in the message) it is stored once.
 
 mod admin;
-mod backoff;
 mod consuming;
 mod core;
 mod door;
@@ -43,7 +42,6 @@ use tokio::sync::{oneshot, watch};
 use types::clock::SystemClock;
 use types::{Clock, Timestamp};
 
-pub use self::backoff::Backoff;
 use self::core::{Core, Keep};
 pub use self::door::BoxedService;
 use self::door::Door;
@@ -57,6 +55,7 @@ use super::{
     PublishError, Published, Reader, Record, Settlement, StartAt, Support, Topology, Transport, TransportError,
 };
 use crate::Envelope;
+pub use crate::backoff::Backoff;
 
 /// The largest body that a broker takes unless its operator says otherwise, in bytes.
 const MAX_BODY_BYTES: usize = types::limits::DEFAULT_MAX_BODY_BYTES;

@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::backoff::Pace;
 use super::core::{CALL_TIMEOUT, Core};
 use super::fault::Fault;
 use super::ledger::{Call, End, Ledger, Load};
+use crate::backoff::Pace;
 use crate::transport::{Connection, Outgoing, PublishError, TransportError};
 
 /// Frames that wait for the connection to take them.

@@ -11,9 +11,9 @@ use tokio_stream::Stream;
 use tonic::Streaming;
 use types::Timestamp;
 
-use super::backoff::Pace;
 use super::core::{CallError, Core, Keep};
 use super::fault::Fault;
+use crate::backoff::Pace;
 use crate::transport::{Position, Reader, Record, StartAt, TransportError};
 
 /// Records of one page of a key.

@@ -10,7 +10,7 @@ use sdk::Envelope;
 use sdk::sql::{Backend, Relay, RelayError, RelayOptions, Store};
 use sdk::transport::{
     Capabilities, Connection, Consume, Consumer, Expected, Inbox, Listener, Outgoing, Position, PublishError,
-    Published, Reader, Record, Settlement, StartAt, Support, Topology, Transport, TransportError,
+    Published, Reader, Record, StartAt, Topology, Transport, TransportError,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -56,23 +56,7 @@ impl Broker {
             rule: Mutex::new(Box::new(|_| Ok(()))),
             takes: Mutex::default(),
             calls: Mutex::default(),
-            capabilities: Capabilities {
-                settlement: Settlement::PerMessage,
-                retry: Support::No,
-                dead_letter: Support::No,
-                delay: Support::No,
-                max_delay: None,
-                keyed: Support::No,
-                replay: Support::No,
-                key_index: Support::No,
-                expected_version: Support::No,
-                ack_and_publish: Support::No,
-                dedup: Support::No,
-                live: Support::No,
-                priority: Support::No,
-                browse: Support::No,
-                max_body_bytes: usize::MAX,
-            },
+            capabilities: Capabilities { max_body_bytes: usize::MAX, ..Capabilities::none() },
             connection: watch::Sender::new(Connection::Up),
         }
     }

@@ -21,23 +21,23 @@ impl Default for Backoff {
 
 /// Where a series of tries stands.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     backoff: Backoff,
     tries: u32,
 }
 
 impl Pace {
-    pub(super) const fn new(backoff: Backoff) -> Self {
+    pub(crate) const fn new(backoff: Backoff) -> Self {
         Self { backoff, tries: 0 }
     }
 
     /// It worked: the next series begins from the start.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.tries = 0;
     }
 
     /// The wait before the next try.
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let bound = self.bound();
         self.tries = self.tries.saturating_add(1);
         bound.mul_f64(fastrand::f64())
