@@ -95,6 +95,7 @@ impl ReaderTask {
                     () = self.stop.cancelled() => return,
                 }
                 if let Ok(again) = self.open().await {
+                    pace.reset();
                     reader = again;
                     break;
                 }
